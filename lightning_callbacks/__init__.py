@@ -1,0 +1,1 @@
+"""PyTorch Lightning callbacks of captum_ext. None are released yet."""
