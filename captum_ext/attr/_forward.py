@@ -1,0 +1,157 @@
+"""What the Excitation Backprop classes share: checks, the recorded forward pass, and its restoration."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from captum_ext._compat import TargetType, format_additional_forward_args, run_forward
+from captum_ext.excitation import Recording, capture, record, unwrap
+from captum_ext.excitation.operand import Negative
+
+__all__ = ["Captured", "ForwardPass", "check_negative", "find_layer", "forward_pass"]
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A layer whose calls are collected during the forward pass."""
+
+    layer: nn.Module
+    of_input: bool = False
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """One recorded forward pass.
+
+    Args:
+        recording (Recording): the graph that propagates mass.
+        inputs (tuple[Tensor, ...]): the leaves that stand for the explained inputs.
+        calls (Mapping[str, list[Tensor]]): the calls of each captured layer, in order.
+    """
+
+    recording: Recording
+    inputs: tuple[Tensor, ...]
+    calls: Mapping[str, list[Tensor]]
+
+    @property
+    def n_examples(self) -> int:
+        """N."""
+        return self.inputs[0].shape[0]
+
+
+@contextmanager
+def forward_pass(
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    target: TargetType,
+    additional_forward_args: object,
+    negative: Negative,
+    captured: Mapping[str, Captured],
+    private_inputs: bool = False,
+) -> Iterator[ForwardPass]:
+    """Run the model on detached copies of the inputs with gradients on, whatever the caller's grad mode."""
+    _check_inputs(inputs)
+    model = unwrap(model)
+    with torch.inference_mode(False), torch.enable_grad():
+        leaves = tuple(x.detach().clone().requires_grad_() for x in inputs)
+        extra = _detached(format_additional_forward_args(additional_forward_args))
+
+        def forward(*args: object) -> Tensor:
+            output = model(*args)
+            if not isinstance(output, Tensor):
+                raise TypeError(
+                    f"the model returned a {type(output).__name__}, not a tensor of scores; wrap it in a "
+                    "module that returns the scores to explain"
+                )
+            return output
+
+        def run() -> Tensor:
+            # The model gets copies, so that it may change its inputs in place.
+            selected: Tensor = run_forward(forward, tuple(x.clone() for x in leaves), target, extra)
+            return selected
+
+        with ExitStack() as hooks:
+            calls = {
+                name: hooks.enter_context(capture(item.layer, item.of_input))
+                for name, item in captured.items()
+            }
+            recording = record(model, run, negative, private_inputs)
+        _check_output(recording.output, len(leaves[0]))
+        for name, item in captured.items():
+            if not calls[name]:
+                raise ValueError(
+                    f"the {name} ({type(item.layer).__name__}) did not run in the model's forward pass; "
+                    "choose one that does"
+                )
+        yield ForwardPass(recording, leaves, calls)
+
+
+def check_negative(negative: str) -> None:
+    """Raise for anything but the two treatments of negative children."""
+    if negative not in ("support", "clamp"):
+        raise ValueError(f"negative must be 'support' or 'clamp', got {negative!r}")
+
+
+def find_layer(model: nn.Module, layer: nn.Module | str, what: str = "layer") -> nn.Module:
+    """The module that ``layer`` is or names."""
+    model = unwrap(model)
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    if isinstance(layer, str):
+        if layer not in modules:
+            close = difflib.get_close_matches(layer, modules, n=3) or list(modules)[1:6]
+            raise ValueError(
+                f"the model has no {what} named {layer!r}; did you mean one of {', '.join(map(repr, close))}?"
+            )
+        return modules[layer]
+    if not isinstance(layer, nn.Module):
+        raise TypeError(f"{what} must be a module or its dotted name, got {type(layer).__name__}")
+    if all(layer is not module for module in modules.values()):
+        raise ValueError(f"the {what} ({type(layer).__name__}) is not part of the model")
+    return layer
+
+
+def _check_inputs(inputs: Sequence[Tensor]) -> None:
+    for index, x in enumerate(inputs):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"input {index} is a {type(x).__name__}, not a tensor")
+        if not x.is_floating_point():
+            raise TypeError(
+                f"input {index} has dtype {x.dtype}; evidence needs floating point values (for token ids, "
+                "explain the embedding layer's output)"
+            )
+        if x.dim() == 0 or x.shape[0] == 0:
+            raise ValueError(
+                f"input {index} of shape {tuple(x.shape)} holds no example (axis 0 is the batch)"
+            )
+        if x.shape[0] != inputs[0].shape[0]:
+            raise ValueError(
+                f"input {index} holds {x.shape[0]} examples (axis 0), input 0 holds {inputs[0].shape[0]}"
+            )
+        if not torch.isfinite(x).all():
+            raise ValueError(f"input {index} contains NaN or infinity")
+
+
+def _check_output(output: Tensor, n: int) -> None:
+    # Captum's own message and type for a missing target.
+    assert output.numel() == n, (  # noqa: S101
+        "Target not provided when necessary, cannot take gradient with respect to multiple outputs."
+    )
+    if output.grad_fn is None:
+        raise ValueError(
+            "the model's output does not depend on its inputs in a way torch can follow (a part of it runs "
+            "under no_grad, detaches its result, or is scripted), so no evidence can be propagated"
+        )
+    if not torch.isfinite(output).all():
+        raise ValueError("the model's output for the target contains NaN or infinity")
+
+
+def _detached(values: tuple[object, ...] | None) -> tuple[object, ...] | None:
+    if values is None:
+        return None
+    return tuple(value.detach() if isinstance(value, Tensor) else value for value in values)

@@ -1,0 +1,211 @@
+"""Excitation Backprop for recurrent video models: where and when is the evidence."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+from captum.attr import LayerAttribution
+from torch import Tensor, nn
+
+from captum_ext._compat import TargetType, log_usage
+from captum_ext.attr._base import ExcitationAttribution, check_map
+from captum_ext.attr._contrast import contrast, evidence
+from captum_ext.attr._forward import Captured, ForwardPass, find_layer, forward_pass
+from captum_ext.attr._time import FrameOrder, normalized, per_example, unfold_time
+from captum_ext.excitation.operand import Negative
+
+__all__ = ["RecurrentExcitationBackprop"]
+
+Layout = Literal["NCTHW", "NTCHW"]
+
+
+class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
+    r"""EB-R and contrastive EB-R (cEB-R): grounding of a CNN-RNN's output in space and time.
+
+    Mass starts at one class at one time step, goes back through the recurrent layers and time to the frame
+    features, the *boundary* of CNN and RNN, and is normalised there to sum 1 over all frames and neurons
+    (eqs. 5-6). The contrastive form subtracts the equally normalised mass of the dual unit at the boundary
+    (eq. 7). The result goes on through the CNN to ``layer`` (eqs. 8-9). Sum the map over channels and space
+    for the evidence S_t of each frame; for cEB-R the S_t of a clip sum to 0, frames above 0 speak for the
+    class.
+
+    Through an LSTM, mass follows the value path: :math:`h_t = o_t \phi(c_t)` hands all to the cell,
+    :math:`c_t = f_t c_{t-1} + i_t g_t` shares between its two summands, and :math:`g_t` between
+    :math:`x_t` and :math:`h_{t-1}` jointly by eq. 1. The gates receive nothing.
+
+    Args:
+        model (nn.Module): a CNN followed by ``nn.LSTM``, ``nn.LSTMCell`` or
+            :class:`captum_ext.models.ReLULSTM`, in evaluation mode.
+        layer (nn.Module or str): the CNN layer whose map is read, or its dotted name.
+        boundary (nn.Module or str, optional): the module whose output are the frame features, for models with
+            hand-written recurrence. Default: the input of the lowest recurrent layer.
+        layout (str, optional): axes of the clip, ``"NCTHW"`` (torchvision's) or ``"NTCHW"``.
+            Default: ``"NCTHW"``
+        frame_order (str, optional): how a per-frame CNN's batch is ordered: ``"NT"``, all frames of one clip
+            in a row, or ``"TN"``. It is checked against the masses. Default: ``"NT"``
+        negative (str, optional): ``"support"`` or ``"clamp"``, as in
+            :class:`~captum_ext.attr.ExcitationBackprop`. Default: ``"support"``
+
+    References:
+        Bargal et al., Excitation Backprop for RNNs, CVPR 2018, eqs. 1-9 and algorithm 1. The gates and the
+        joint step are those of its equations; its released code propagates gradients through the LSTM unit.
+
+    Example:
+        >>> import torch
+        >>> from captum_ext.models import FrameCNNLSTM
+        >>> model = FrameCNNLSTM(num_classes=4).eval()
+        >>> ceb_r = RecurrentExcitationBackprop(model, "features")
+        >>> clip = torch.rand(2, 3, 5, 64, 64)
+        >>> attributions = ceb_r.attribute(clip, target=1, contrastive=True, sum_channels=True)
+        >>> attributions.shape
+        torch.Size([2, 1, 5, 16, 16])
+        >>> scores = attributions.sum((1, 3, 4))  # S_t
+        >>> torch.allclose(scores.sum(1), torch.zeros(2), atol=1e-4)
+        True
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: nn.Module | str,
+        boundary: nn.Module | str | None = None,
+        layout: Layout = "NCTHW",
+        frame_order: FrameOrder = "NT",
+        negative: Negative = "support",
+    ) -> None:
+        ExcitationAttribution.__init__(self, model, negative)
+        LayerAttribution.__init__(self, model, find_layer(model, layer))
+        self.boundary = None if boundary is None else find_layer(model, boundary, "boundary")
+        if layout not in ("NCTHW", "NTCHW"):
+            raise ValueError(f"layout must be 'NCTHW' or 'NTCHW', got {layout!r}")
+        if frame_order not in ("NT", "TN"):
+            raise ValueError(f"frame_order must be 'NT' or 'TN', got {frame_order!r}")
+        self.layout: Layout = layout
+        self.frame_order: FrameOrder = frame_order
+
+    @overload
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: TargetType = None,
+        additional_forward_args: object = None,
+        *,
+        contrastive: bool = False,
+        sum_channels: bool = False,
+        return_convergence_delta: Literal[False] = False,
+    ) -> Tensor: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: TargetType = None,
+        additional_forward_args: object = None,
+        *,
+        contrastive: bool = False,
+        sum_channels: bool = False,
+        return_convergence_delta: Literal[True],
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @log_usage()  # type: ignore[untyped-decorator]
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: TargetType = None,
+        additional_forward_args: object = None,
+        *,
+        contrastive: bool = False,
+        sum_channels: bool = False,
+        return_convergence_delta: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Compute the map.
+
+        Args:
+            inputs (Tensor): the clips.
+            target (int, tuple, Tensor or list, optional): the output unit, in any of Captum's forms; the
+                n-th time step of the papers is the tuple ``(n, k)`` for outputs (N, T, K).
+            additional_forward_args (Any, optional): further arguments of the model.
+            contrastive (bool, optional): compute cEB-R. Default: False
+            sum_channels (bool, optional): return the sum over channels. Default: False
+            return_convergence_delta (bool, optional): also return the mass dropped between the boundary and
+                the layer. Default: False
+
+        Shape:
+            inputs (N, C, T, H, W) or (N, T, C, H, W), by ``layout``; the map is (N, C', T, h, w) with the
+            layer's channels C' (1 with ``sum_channels``).
+
+        Returns:
+            *Tensor* of **attributions**: per clip they sum to 1 (cEB-R: 0) minus the delta; with
+            ``return_convergence_delta`` a pair of attributions and **delta** (N,).
+
+        Raises:
+            ValueError: clips of the wrong rank or with frames and channels swapped, a model in which no
+                recurrent layer runs, a layer that is not below the boundary, a wrong ``frame_order``.
+            UnsupportedOperationError: evidence flows through an operation that has no rule.
+        """
+        self._check_layout(inputs)
+        captured = {"layer": Captured(self.layer)}
+        if self.boundary is not None:
+            captured["boundary"] = Captured(self.boundary)
+        with forward_pass(
+            self.model, (inputs,), target, additional_forward_args, self.negative, captured
+        ) as run:
+            layer = run.calls["layer"]
+            run.recording.check(layer)
+            at, batch_axis = self._boundary(run)
+            n, order = run.n_examples, self.frame_order
+            if contrastive:
+                frames = contrast(run.recording, at, n, order, batch_axis)
+            else:
+                frames = normalized(evidence(run.recording, at), n, order, batch_axis)
+            masses = run.recording.propagate(at, frames, layer)
+            delta = float(not contrastive) - per_example(masses, n, order)
+            attribution = unfold_time(masses, n, order, "the layer")
+            self._check_frame_order(masses, frames, batch_axis, n)
+            attribution = check_map(attribution.sum(1, keepdim=True) if sum_channels else attribution)
+        return (attribution, delta.detach()) if return_convergence_delta else attribution
+
+    def _boundary(self, run: ForwardPass) -> tuple[list[Tensor], int]:
+        """The frame features and their batch axis."""
+        if self.boundary is not None:
+            return run.calls["boundary"], 0
+        calls = run.recording.boundary
+        if not calls:
+            raise ValueError(
+                "no recurrent layer (nn.LSTM, nn.LSTMCell, ReLULSTM) ran in the model's forward pass. For a "
+                "hand-written recurrence pass boundary=, the module that makes the frame features; for a "
+                "model without recurrence use LayerExcitationBackprop"
+            )
+        return [call.input for call in calls], calls[0].batch_axis
+
+    def _check_layout(self, inputs: Tensor) -> None:
+        if not isinstance(inputs, Tensor):
+            raise TypeError(f"inputs must be one tensor of clips, got {type(inputs).__name__}")
+        if inputs.dim() != 5:
+            raise ValueError(
+                f"inputs must have the 5 axes {', '.join(self.layout)}, got the shape {tuple(inputs.shape)}"
+            )
+        channels, frames = (inputs.shape[self.layout.index(axis)] for axis in "CT")
+        other = "NTCHW" if self.layout == "NCTHW" else "NCTHW"
+        if channels > 4 and frames in (1, 3):
+            raise ValueError(
+                f"axis C (axis {self.layout.index('C')} of layout {self.layout!r}) has {channels} entries "
+                f"and axis T has {frames}: frames and channels look swapped; pass layout={other!r} or permute"
+            )
+
+    def _check_frame_order(self, masses: list[Tensor], frames: list[Tensor], batch_axis: int, n: int) -> None:
+        """The mass of each frame at the layer must be that of the boundary, up to what was dropped."""
+        if len(frames) > 1 or len(masses) > 1 or n == 1 or frames[0].dim() != 3:
+            return
+        expected = frames[0].movedim(batch_axis, 0).sum(2)  # (N, T)
+        rows = masses[0].flatten(1).sum(1)
+        if rows.numel() != expected.numel():
+            return
+        found = {"NT": rows.view(n, -1), "TN": rows.view(-1, n).T}
+        distance = {order: (expected - value).abs().sum() for order, value in found.items()}
+        other = "TN" if self.frame_order == "NT" else "NT"
+        if distance[other] < 0.5 * distance[self.frame_order] and distance[self.frame_order] > 1e-3:
+            raise ValueError(
+                f"the layer's rows do not follow frame_order={self.frame_order!r}: the mass of the frames "
+                f"matches {other!r}; pass frame_order={other!r}"
+            )

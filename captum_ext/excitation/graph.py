@@ -1,0 +1,161 @@
+"""Questions about the autograd graph of a forward pass that ran under the mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from captum_ext.excitation.errors import UnsupportedOperationError
+from captum_ext.excitation.maps import LinearMap, ScaledMap, WeightedMap
+from captum_ext.excitation.mode import RecurrentCall
+from captum_ext.excitation.operand import facts_by_output
+
+__all__ = ["boundary_calls", "check_covered", "classifier_calls"]
+
+# Nodes made by torch itself whose gradient moves mass without changing it.
+_MOVES_MASS = (
+    "torch::autograd::AccumulateGrad",
+    "AdaptiveMaxPool",
+    "Alias",
+    "Amax",
+    "Amin",
+    "AsStrided",
+    "Broadcast",
+    "Cat",
+    "ChannelShuffle",
+    "Clone",
+    "ConstantPad",
+    "Copy",
+    "Diagonal",
+    "Expand",
+    "Flip",
+    "Gather",
+    "Im2Col",
+    "Index",
+    "MaskedFill",
+    "MaskedScatter",
+    "MaskedSelect",
+    "MaxPool",
+    "Max",
+    "Maximum",
+    "Min",
+    "Minimum",
+    "Narrow",
+    "Permute",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "ReflectionPad",
+    "Relu",
+    "Repeat",
+    "ReplicationPad",
+    "Reshape",
+    "Roll",
+    "Rot90",
+    "Scatter",
+    "Select",
+    "Slice",
+    "Sort",
+    "Split",
+    "Squeeze",
+    "Stack",
+    "TBackward",
+    "ToCopy",
+    "Topk",
+    "Transpose",
+    "Unbind",
+    "Unfold",
+    "UnsafeSplit",
+    "UnsafeView",
+    "Unsqueeze",
+    "Value",
+    "View",
+    "Where",
+    "torch::autograd::CopyBackwards",
+    "torch::autograd::CopySlices",
+)
+_OURS = ("PropagateBackward", "PassThroughBackward", "_ProductBackward", "_LSTMFunctionBackward")
+
+
+def check_covered(outputs: Sequence[Tensor], stop: Sequence[Tensor]) -> None:
+    """Raise unless every operation between ``outputs`` and ``stop`` carries a rule or only moves mass.
+
+    Operations that the mode never saw (scripted modules, other threads, custom autograd functions) leave
+    nodes of their own in the graph, and so cannot pass for the gradient unnoticed.
+    """
+    last = {tensor.grad_fn for tensor in stop}
+    for node, arrivals in _walk([t.grad_fn for t in outputs if t.grad_fn is not None], last):
+        for output_nr, facts in facts_by_output(node).items():
+            if output_nr in arrivals and facts.unsupported is not None:
+                raise UnsupportedOperationError(
+                    f"no Excitation Backprop rule for {facts.unsupported}. Choose a layer above it, or "
+                    "replace the operation by one that has a rule."
+                )
+        name = node.name()
+        if name not in _OURS and not name.startswith(_MOVES_MASS):
+            raise UnsupportedOperationError(
+                f"the operation behind '{name}' did not run as ordinary Python code of torch (a scripted or "
+                "compiled module, another thread, a custom autograd function), so it carries no Excitation "
+                "Backprop rule. Explain the plain module instead."
+            )
+
+
+def classifier_calls(output: Tensor) -> list[WeightedMap]:
+    """The last weighted layer on every path to ``output``, one entry for each time it was called.
+
+    They and the maps above them are the output units: their state counts as positive.
+    """
+    found = []
+    nodes = [] if output.grad_fn is None else [output.grad_fn]
+    for node, _ in _walk(nodes, set(), below=lambda n: not _is_layer(n)):
+        linear_map = getattr(node, "linear_map", None)
+        if isinstance(linear_map, LinearMap):
+            linear_map.is_output = True
+            if _is_layer(node):
+                assert isinstance(linear_map, WeightedMap)  # noqa: S101
+                found.append(linear_map)
+    return found
+
+
+def boundary_calls(calls: Sequence[RecurrentCall]) -> list[RecurrentCall]:
+    """The calls whose input does not come out of another recurrent call: the lowest recurrent layer."""
+    lowest = []
+    clear: set[Node] = set()
+    for call in calls:
+        nodes = [] if call.input.grad_fn is None else [call.input.grad_fn]
+        seen = set()
+        for node, _ in _walk(nodes, clear):
+            if node.name() == "_LSTMFunctionBackward":
+                break
+            seen.add(node)
+        else:
+            clear |= seen
+            lowest.append(call)
+    return lowest
+
+
+def _is_layer(node: Node) -> bool:
+    linear_map = getattr(node, "linear_map", None)
+    return isinstance(linear_map, WeightedMap) and not isinstance(linear_map, ScaledMap)
+
+
+def _walk(
+    start: Sequence[Node], stop: set[Any], below: Any = lambda node: True
+) -> Iterator[tuple[Node, set[int]]]:
+    """Every node from ``start`` downwards with the output numbers it is reached at, not beyond ``stop``."""
+    stack: list[Node] = [node for node in start if node not in stop]
+    seen: dict[Node, set[int]] = {node: {0} for node in stack}
+    while stack:
+        node = stack.pop()
+        yield node, seen[node]
+        if not below(node):
+            continue
+        for child, output_nr in node.next_functions:
+            if child is None or child in stop:
+                continue
+            if child not in seen:
+                seen[child] = set()
+                stack.append(child)
+            seen[child].add(output_nr)

@@ -1,0 +1,202 @@
+"""The function mode that replaces every operation of a forward pass by one that carries its rule."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode, resolve_name
+
+from captum_ext.excitation.functions import Propagate
+from captum_ext.excitation.maps import LinearMap, RearrangedMap
+from captum_ext.excitation.operand import Facts, Negative, Operand, facts_of, set_facts
+from captum_ext.excitation.weights import SignedWeight, WeightCache
+
+__all__ = [
+    "ExcitationMode",
+    "RecurrentCall",
+    "Rule",
+    "constant",
+    "evidence_in",
+    "is_evidence",
+    "read_as_state",
+    "rule",
+    "write_back",
+]
+
+Args = tuple[Any, ...]
+Kwargs = Mapping[str, Any]
+Rule = Callable[["ExcitationMode", Callable[..., Any], Args, Kwargs], Any]
+
+_RULES: dict[Callable[..., Any], Rule] = {}
+
+
+def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
+    """Register a rule for the functions as a :class:`TorchFunctionMode` sees them."""
+
+    def register(handler: Rule) -> Rule:
+        _RULES.update(dict.fromkeys(functions, handler))
+        return handler
+
+    return register
+
+
+@dataclass(frozen=True)
+class RecurrentCall:
+    """One call of a recurrent layer or cell: its input, (T, N, D), (N, T, D) or (N, D) for a cell."""
+
+    input: Tensor
+    batch_axis: int
+
+
+class ExcitationMode(TorchFunctionMode):
+    """Bakes Excitation Backprop rules into the autograd graph of the forward pass it is active in.
+
+    Every call of a function, method or operator of torch that touches evidence (a tensor that depends on the
+    explained inputs) is answered by its rule: the value is that of the untouched operation, the graph node
+    propagates winning probabilities. The backward pass then needs neither the mode nor hooks, and the model
+    is never written to.
+
+    Args:
+        model (nn.Module): the model, used to name modules in error messages.
+        negative (str): ``"support"``: contributions that support the parent's state share its mass;
+            ``"clamp"``: children below zero get nothing and all parents count as positive.
+        private_inputs (bool): give each weighted layer an input tensor of its own, so that the mass a layer
+            sends to its input can be told from what other readers of that tensor send.
+    """
+
+    def __init__(self, model: nn.Module, negative: Negative, private_inputs: bool = False) -> None:
+        super().__init__()
+        self.negative = negative
+        self.private_inputs = private_inputs
+        self.maps: list[LinearMap] = []
+        self.recurrent_calls: list[RecurrentCall] = []
+        self._paths = {id(module): path or type(model).__name__ for path, module in model.named_modules()}
+        self._weights = WeightCache()
+
+    @property
+    def clamp(self) -> bool:
+        """Whether negative children get nothing."""
+        return self.negative == "clamp"
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Args = (),
+        kwargs: Kwargs | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not torch.is_grad_enabled() or not is_evidence(args, tuple(kwargs.values())):
+            return func(*constant(args), **{k: constant(v) for k, v in kwargs.items()})
+        handler = _RULES.get(func)
+        if handler is None and func.__name__ == "__get__":  # attributes: shape, dtype, T, ...
+            return func(*args, **kwargs)
+        if handler is None:
+            return self.run_without_rule(func, args, kwargs)
+        for tensor in evidence_in(args, kwargs):
+            behind = facts_of(tensor).map
+            if behind is not None:
+                behind.n_readers += 1
+        return handler(self, func, args, kwargs)
+
+    def operand(self, tensor: Tensor) -> Operand:
+        """``tensor`` as a child of a linear map."""
+        return Operand(tensor, self.negative)
+
+    def weight(self, weight: Tensor) -> SignedWeight:
+        """Signed parts of a weight."""
+        return self._weights(weight)
+
+    def propagate(
+        self,
+        linear_map: LinearMap,
+        compute: Callable[..., Tensor],
+        *,
+        non_negative: bool = False,
+        gate: bool = False,
+    ) -> Tensor:
+        """Run a linear map on its operands and note that it is behind the result."""
+        self.maps.append(linear_map)
+        output: Tensor = Propagate.apply(linear_map, compute, *(a.tensor for a in linear_map.operands))
+        return set_facts(output, Facts(map=linear_map, non_negative=non_negative, gate=gate))
+
+    def rearrange(
+        self, output: Tensor, operands: Sequence[Tensor], rearrange: Callable[..., Tensor], facts: Facts
+    ) -> Tensor:
+        """Note that ``output`` holds the entries of ``operands`` in another order."""
+        if any(facts_of(operand).map is not None for operand in operands):
+            behind = RearrangedMap([self.operand(operand) for operand in operands], rearrange)
+            facts = Facts(map=behind, non_negative=facts.non_negative, gate=facts.gate)
+        return set_facts(output, facts)
+
+    def run_without_rule(self, func: Callable[..., Any], args: Args, kwargs: Kwargs, why: str = "") -> Any:
+        """Run an operation that has no rule and mark what it returns; mass that arrives there is an error.
+
+        The mark is enough: a result that only feeds gates, or that no mass reaches, does no harm.
+        """
+        before = {tensor.grad_fn for tensor in evidence_in(args, kwargs)}
+        result = func(*constant(args), **{k: constant(v) for k, v in kwargs.items()})
+        outputs = [t for t in _tensors(result) if t.requires_grad and t.grad_fn not in before]
+        if outputs:
+            message = f"{resolve_name(func) or getattr(func, '__name__', func)} in {self.module_path()}"
+            for output in outputs:
+                set_facts(output, Facts(unsupported=f"{message}: {why}" if why else message))
+        return result
+
+    def module_path(self) -> str:
+        """Path of the innermost module of the model that is running, read off the call stack."""
+        frame = sys._getframe(1)
+        while frame is not None:
+            path = self._paths.get(id(frame.f_locals.get("self")))
+            if path is not None:
+                return f"module '{path}'"
+            frame = frame.f_back  # type: ignore[assignment]
+        return "the model"
+
+
+def read_as_state(*tensors: Tensor) -> None:
+    """Note that a non-linear operation reads the tensors."""
+    for tensor in tensors:
+        behind = facts_of(tensor).map
+        if behind is not None:
+            behind.read_as_state(tensor)
+
+
+def write_back(target: Tensor, result: Tensor) -> Tensor:
+    """Finish an in-place operation; right also where ``target`` is a view."""
+    target.copy_(result)
+    return set_facts(target, facts_of(result))
+
+
+def evidence_in(args: Any, kwargs: Kwargs) -> Iterator[Tensor]:
+    """The tensors among the arguments that depend on the explained inputs."""
+    for tensor in (*_tensors(args), *_tensors(tuple(kwargs.values()))):
+        if tensor.requires_grad and not isinstance(tensor, nn.Parameter):
+            yield tensor
+
+
+def is_evidence(*values: Any) -> bool:
+    """Whether one of the values depends on the explained inputs."""
+    return any(True for _ in evidence_in(values, {}))
+
+
+def constant(value: Any) -> Any:
+    """Parameters are constants: position embeddings, layer scales and the like must not compete for mass."""
+    if isinstance(value, nn.Parameter):
+        return value.detach()
+    if type(value) in (list, tuple):
+        return type(value)(constant(item) for item in value)
+    return value
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)

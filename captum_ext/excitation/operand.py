@@ -1,0 +1,116 @@
+"""What the engine knows of a tensor that carries evidence, and how its values compete."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from captum_ext.excitation.numerics import working_dtype
+
+if TYPE_CHECKING:
+    from captum_ext.excitation.maps import EvidenceMap
+
+__all__ = ["UNKNOWN", "Facts", "Negative", "Operand", "Sign", "facts_by_output", "facts_of", "set_facts"]
+
+Sign = Literal[1, -1]
+Negative = Literal["support", "clamp"]
+
+_KEY = "captum_ext.excitation"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a tensor without looking at its values.
+
+    Args:
+        map (EvidenceMap, optional): the linear map that produced it, with nothing non-linear behind.
+        non_negative (bool): no entry can be below zero.
+        gate (bool): it is the output of a sigmoid or softmax, which modulates and receives no mass.
+        unsupported (str, optional): the operation without a rule that produced it.
+    """
+
+    map: EvidenceMap | None = None
+    non_negative: bool = False
+    gate: bool = False
+    unsupported: str | None = None
+
+
+UNKNOWN = Facts()
+
+
+def facts_of(tensor: Tensor) -> Facts:
+    """The facts recorded for ``tensor``; an in-place change gives it a new node and so forgets them."""
+    node = tensor.grad_fn
+    if node is None:
+        return UNKNOWN
+    return facts_by_output(node).get(tensor.output_nr, UNKNOWN)
+
+
+def set_facts(tensor: Tensor, facts: Facts) -> Tensor:
+    """Record ``facts`` on the autograd node of ``tensor`` and return it."""
+    if tensor.grad_fn is not None:
+        _metadata(tensor.grad_fn).setdefault(_KEY, {})[tensor.output_nr] = facts
+    return tensor
+
+
+def facts_by_output(node: Node) -> dict[int, Facts]:
+    """The facts of the outputs of an autograd node, by output number."""
+    facts: dict[int, Facts] = _metadata(node).get(_KEY, {})
+    return facts
+
+
+def _metadata(node: Node) -> dict[Any, Any]:
+    # torch's stubs call the property a method.
+    return cast("dict[Any, Any]", node.metadata)
+
+
+class Operand:
+    """A child of a linear map.
+
+    Its value is split into the part that pulls a parent up and the part that pulls it down, so that a child
+    shares a parent's mass with the part that supports the parent's state. Where the child is itself the
+    output of a linear map, with nothing in between, the two are one map, and the child competes with its own
+    supporting input and not with its net value.
+    """
+
+    def __init__(self, tensor: Tensor, negative: Negative) -> None:
+        facts = facts_of(tensor)
+        self.tensor = tensor
+        self.map = facts.map
+        self.shape = tensor.shape
+        self.dtype = working_dtype(tensor.dtype)
+        self._non_negative = facts.non_negative
+        self._clamp = negative == "clamp"
+        self._value = tensor.detach()
+        self._version = tensor._version
+
+    def part(self, sign: Sign) -> Tensor | None:
+        """The part of the child that pulls a positively connected parent towards ``sign``; None if empty."""
+        if self.map is not None:
+            return self.map.support(sign)
+        if sign < 0 and (self._non_negative or self._clamp):
+            return None
+        if self._value._version != self._version:
+            raise RuntimeError(
+                "an activation was changed in place after it had been used by a layer, so its Excitation "
+                "Backprop rule cannot be evaluated; clone the tensor before the in-place operation"
+            )
+        value = self._value.to(self.dtype)
+        if self._non_negative:
+            return value
+        return value.clamp(min=0) if sign > 0 else (-value).clamp(min=0)
+
+    def part_or_zeros(self, sign: Sign) -> Tensor:
+        """Like :meth:`part`, with zeros for an empty part."""
+        part = self.part(sign)
+        return torch.zeros(self.shape, dtype=self.dtype, device=self._value.device) if part is None else part
+
+    def receive(self, plus: Tensor, minus: Tensor | None) -> Tensor:
+        """Take mass that supports the child's positive and negative part; returns the total for autograd."""
+        if self.map is not None:
+            self.map.deliver(plus, minus)
+        return plus if minus is None else plus + minus

@@ -1,0 +1,23 @@
+"""The rules, one file per family of operations; importing this package registers them."""
+
+from captum_ext.excitation.rules import (
+    activations,
+    linear,
+    normalization,
+    pooling,
+    products,
+    recurrent,
+    structural,
+    sums,
+)
+
+__all__ = [
+    "activations",
+    "linear",
+    "normalization",
+    "pooling",
+    "products",
+    "recurrent",
+    "structural",
+    "sums",
+]

@@ -1,0 +1,138 @@
+"""Element-wise activations and dropout: mass passes to the same position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_ext.excitation.functions import PassThrough
+from captum_ext.excitation.mode import Args, ExcitationMode, Kwargs, constant, read_as_state, rule, write_back
+from captum_ext.excitation.operand import Facts, facts_of, set_facts
+
+__all__: list[str] = []
+
+
+@rule(F.relu, torch.relu, Tensor.relu, torch.relu_, Tensor.relu_, F.relu_)
+def relu(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """ReLU: its gradient is the rule, and only positive units pass mass to the map behind it."""
+    return set_facts(func(*args, **kwargs), Facts(non_negative=True))
+
+
+@rule(
+    torch.tanh,
+    Tensor.tanh,
+    F.tanh,
+    Tensor.tanh_,
+    torch.tanh_,
+    F.leaky_relu,
+    F.elu,
+    F.celu,
+    F.selu,
+    F.gelu,
+    F.silu,
+    F.mish,
+    F.hardswish,
+    F.softsign,
+    F.hardshrink,
+    F.softshrink,
+    F.prelu,
+    torch.prelu,
+)
+def signed_activation(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Activations whose output has the sign of their input."""
+    return _activation(func, args, kwargs, positive=None, facts=Facts())
+
+
+@rule(torch.sigmoid, Tensor.sigmoid, F.sigmoid, torch.sigmoid_, Tensor.sigmoid_, F.hardsigmoid)
+def sigmoid(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Sigmoids are gates wherever they multiply a value; read as a value they are positive."""
+    return _activation(func, args, kwargs, positive=True, facts=Facts(non_negative=True, gate=True))
+
+
+@rule(F.softmax, torch.softmax, Tensor.softmax)
+def softmax(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """A softmax is a gate; at the output it is skipped: mass starts at the logit."""
+    return _activation(func, args, kwargs, positive=True, facts=Facts(non_negative=True, gate=True))
+
+
+@rule(F.log_softmax, torch.log_softmax, Tensor.log_softmax, F.logsigmoid)
+def log_softmax(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """At the output it is skipped: mass starts at the logit."""
+    return _activation(func, args, kwargs, positive=True, facts=Facts())
+
+
+@rule(F.softplus)
+def softplus(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Always positive."""
+    return _activation(func, args, kwargs, positive=True, facts=Facts(non_negative=True))
+
+
+@rule(F.relu6, F.hardtanh, F.hardtanh_, torch.clamp, Tensor.clamp, Tensor.clamp_, Tensor.clamp_min)
+def clamp(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Clipping passes mass on also where it saturates; the gradient would drop it there."""
+    lower = {F.relu6: 0.0, F.hardtanh: -1.0, F.hardtanh_: -1.0}.get(func)
+    for name in ("min", "min_val"):
+        lower = kwargs.get(name, lower)
+    if len(args) > 1:
+        lower = args[1] if func is not F.relu6 else 0.0
+    positive = isinstance(lower, int | float) and lower >= 0
+    return _activation(func, args, kwargs, positive=positive or None, facts=Facts(non_negative=positive))
+
+
+@rule(
+    F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout
+)
+def dropout(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """The identity in evaluation mode."""
+    given = {**dict(zip(("input", "p", "training"), args, strict=False)), **kwargs}
+    training = given.get("training", func is not F.alpha_dropout and func is not F.feature_alpha_dropout)
+    if training and given.get("p", 0.5) > 0:
+        raise ValueError(
+            f"dropout is in training mode in {mode.module_path()}: the explanation would be random; "
+            "call model.eval() first"
+        )
+    return func(*args, **kwargs)
+
+
+def _activation(
+    func: Callable[..., Any], args: Args, kwargs: Kwargs, *, positive: bool | None, facts: Facts
+) -> Tensor:
+    tensor = args[0] if args else kwargs["input"]
+    rest = {name: constant(value) for name, value in kwargs.items() if name not in ("input", "inplace")}
+    others = tuple(constant(value) for value in args[1:])
+    in_place = _is_in_place(func, args, kwargs)
+    if positive is None:
+        read_as_state(tensor)
+
+    def compute(x: Tensor) -> Tensor:
+        # An in-place activation works on a copy here; its result is written back below.
+        result: Tensor = func(x.clone() if in_place else x, *others, **rest)
+        return result
+
+    output: Tensor = PassThrough.apply(compute, facts_of(tensor).map, positive, tensor)
+    set_facts(output, facts)
+    return write_back(tensor, output) if in_place else output
+
+
+_IN_PLACE_POSITION = {
+    F.leaky_relu: 2,
+    F.elu: 2,
+    F.celu: 2,
+    F.selu: 1,
+    F.silu: 1,
+    F.mish: 1,
+    F.hardswish: 1,
+    F.hardsigmoid: 1,
+    F.relu6: 1,
+    F.hardtanh: 3,
+}
+
+
+def _is_in_place(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> bool:
+    position = _IN_PLACE_POSITION.get(func)
+    flag = kwargs.get("inplace", position is not None and len(args) > position and args[position])
+    return bool(flag) or func.__name__.endswith("_")

@@ -1,0 +1,165 @@
+"""Linear and convolutional layers: eq. 1 of Bargal et al. (2018), bias excluded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_ext.excitation.maps import WeightedMap
+from captum_ext.excitation.mode import Args, ExcitationMode, Kwargs, constant, is_evidence, rule
+from captum_ext.excitation.operand import facts_of
+
+__all__ = ["weighted_layer"]
+
+LinearOp = Callable[[Tensor, Tensor], Tensor]
+
+
+def weighted_layer(
+    mode: ExcitationMode,
+    tensor: Tensor,
+    weight: Tensor,
+    apply: LinearOp,
+    adjoint: LinearOp,
+    compute: Callable[[Tensor], Tensor],
+    has_rows: bool = False,
+) -> Tensor:
+    """Run ``compute``, the untouched layer, with the rule of the linear map ``apply`` behind its output."""
+    if mode.private_inputs:
+        tensor = mode.rearrange(tensor.view_as(tensor), [tensor], lambda t: t, facts_of(tensor))
+    operand = mode.operand(tensor)
+    return mode.propagate(
+        WeightedMap(operand, mode.weight(weight), apply, adjoint, mode.clamp, has_rows), compute
+    )
+
+
+@rule(F.linear)
+def linear(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Y = x W^T + b."""
+    tensor, weight, bias = _bind(("input", "weight", "bias"), args, kwargs)
+    if is_evidence(weight, bias):
+        return mode.run_without_rule(func, args, kwargs, "its weight depends on the explained input")
+    return weighted_layer(
+        mode,
+        tensor,
+        weight,
+        F.linear,
+        lambda q, w: q @ w,
+        lambda x: F.linear(x, constant(weight), constant(bias)),
+        has_rows=tensor.dim() == 2,
+    )
+
+
+@rule(torch.addmm)
+def addmm(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Y = b + x W."""
+    if kwargs or is_evidence(args[0], args[2]):
+        return mode.run_without_rule(func, args, kwargs, "only b + x W with constant b and W has a rule")
+    bias, tensor, weight = args
+    return _matmul(mode, tensor, weight, lambda x: func(constant(bias), x, constant(weight)))
+
+
+@rule(torch.matmul, Tensor.matmul, torch.mm, Tensor.mm, torch.bmm, Tensor.bmm)
+def matmul(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Y = x W with a constant W of two axes or more."""
+    tensor, weight = args
+    if is_evidence(weight) or weight.dim() < 2 or tensor.dim() < 2:
+        return mode.run_without_rule(func, args, kwargs, "only x @ W with a constant matrix W has a rule")
+    return _matmul(mode, tensor, weight, lambda x: func(x, constant(weight)))
+
+
+def _matmul(
+    mode: ExcitationMode, tensor: Tensor, weight: Tensor, compute: Callable[[Tensor], Tensor]
+) -> Tensor:
+    return weighted_layer(
+        mode,
+        tensor,
+        weight,
+        torch.matmul,
+        lambda q, w: (q @ w.transpose(-1, -2)).sum_to_size(tensor.shape),
+        compute,
+    )
+
+
+def _convolution(n_axes: int, transposed: bool) -> Callable[..., Any]:
+    names = (
+        ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+        if transposed
+        else ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+    )
+    defaults = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dilation": 1}
+
+    def convolution(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+        given = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
+        tensor, weight, bias = given["input"], given["weight"], given.get("bias")
+        if is_evidence(weight, bias):
+            return mode.run_without_rule(func, args, kwargs, "its weight depends on the explained input")
+        stride, dilation, output_padding = (
+            _per_axis(given[name], n_axes) for name in ("stride", "dilation", "output_padding")
+        )
+        padding, extra = _padding(given["padding"], dilation, weight.shape[2:])
+        settings = (stride, padding, dilation, transposed, output_padding, given["groups"])
+        batched = tensor.dim() == n_axes + 2
+
+        def apply(x: Tensor, w: Tensor) -> Tensor:
+            y = torch.convolution(_padded(x if batched else x[None], extra), w, None, *settings)
+            return y if batched else y[0]
+
+        def adjoint(q: Tensor, w: Tensor) -> Tensor:
+            size = tensor.shape if batched else (1, *tensor.shape)
+            like = _padded(q.new_empty(1).expand(size), extra)
+            mask = [True, False, False]
+            x: Tensor = torch.ops.aten.convolution_backward(
+                q if batched else q[None], like, w, None, *settings, mask
+            )[0]
+            for axis, right in enumerate(extra):
+                x = x.narrow(2 + axis, 0, x.shape[2 + axis] - right)
+            return x if batched else x[0]
+
+        rest = {name: constant(value) for name, value in given.items() if name in names and name != "input"}
+        return weighted_layer(
+            mode,
+            tensor,
+            weight,
+            apply,
+            adjoint,
+            lambda x: func(x, **rest),
+            has_rows=batched and not transposed,
+        )
+
+    return convolution
+
+
+for _n in (1, 2, 3):
+    rule(getattr(F, f"conv{_n}d"))(_convolution(_n, transposed=False))
+    rule(getattr(F, f"conv_transpose{_n}d"))(_convolution(_n, transposed=True))
+
+
+def _padding(
+    padding: int | str | tuple[int, ...], dilation: tuple[int, ...], kernel: torch.Size
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Symmetric padding per axis, and what "same" adds on the right of it."""
+    if padding == "valid":
+        return (0,) * len(kernel), (0,) * len(kernel)
+    if padding == "same":
+        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        return tuple(t // 2 for t in total), tuple(t % 2 for t in total)
+    assert not isinstance(padding, str)  # noqa: S101
+    return _per_axis(padding, len(kernel)), (0,) * len(kernel)
+
+
+def _padded(x: Tensor, extra: tuple[int, ...]) -> Tensor:
+    return F.pad(x, [p for right in reversed(extra) for p in (0, right)]) if any(extra) else x
+
+
+def _per_axis(value: int | tuple[int, ...], n_axes: int) -> tuple[int, ...]:
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values * n_axes if len(values) == 1 else values
+
+
+def _bind(names: tuple[str, ...], args: Args, kwargs: Kwargs) -> tuple[Any, ...]:
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    return tuple(given.get(name) for name in names)

@@ -1,0 +1,114 @@
+"""Products and quotients: constants scale, gates modulate, two values share equally."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from captum_ext.excitation.functions import PassThrough
+from captum_ext.excitation.mode import (
+    Args,
+    ExcitationMode,
+    Kwargs,
+    constant,
+    is_evidence,
+    read_as_state,
+    rule,
+    write_back,
+)
+from captum_ext.excitation.operand import Facts, facts_of, set_facts
+from captum_ext.excitation.rules.sums import scale
+
+__all__ = ["gated"]
+
+
+class _Product(torch.autograd.Function):
+    """a * b of two values: each takes half of the mass."""
+
+    @staticmethod
+    def forward(ctx: Any, compute: Callable[[Any, Any], Tensor], a: Tensor, b: Tensor) -> Tensor:
+        ctx.shapes = a.shape, b.shape
+        return compute(a, b)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, mass: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *((mass / 2).sum_to_size(shape) for shape in ctx.shapes)
+
+
+def gated(value: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """A value times (or divided by) something that only modulates it: all mass goes to the value."""
+    read_as_state(value)
+    output: Tensor = PassThrough.apply(compute, None, None, value)
+    return set_facts(output, Facts())
+
+
+def _product(plain: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """A * b; ``plain`` is the out-of-place twin of the in-place product."""
+
+    def rule_of_product(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+        if len(args) != 2 or kwargs:
+            return mode.run_without_rule(func, args, kwargs, "only a * b has a rule")
+        first, second = args
+        if plain is not None:
+            first = first.clone()
+            set_facts(first, facts_of(args[0]))
+        result = _multiply(mode, first, second, plain or func)
+        return result if plain is None else write_back(args[0], result)
+
+    return rule_of_product
+
+
+def _multiply(mode: ExcitationMode, first: Any, second: Any, multiply: Callable[..., Any]) -> Tensor:
+    if not is_evidence(second):
+        return scale(mode, first, constant(second), lambda a: multiply(a, constant(second)))
+    if not is_evidence(first):
+        return scale(mode, second, constant(first), lambda b: multiply(constant(first), b))
+    gates = facts_of(first).gate, facts_of(second).gate
+    if gates == (True, False):
+        return gated(second, lambda b: multiply(first.detach(), b))
+    if gates == (False, True):
+        return gated(first, lambda a: multiply(a, second.detach()))
+    read_as_state(first, second)
+    output: Tensor = _Product.apply(multiply, first, second)
+    return set_facts(output, Facts(gate=all(gates)))
+
+
+rule(torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, torch.multiply, Tensor.multiply)(_product())
+rule(Tensor.mul_, Tensor.__imul__)(_product(plain=torch.mul))
+
+
+def _quotient(plain: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """A / b; a divisor that depends on the input is a normaliser and receives nothing."""
+
+    def rule_of_quotient(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+        if len(args) != 2 or kwargs or not is_evidence(args[0]):
+            return mode.run_without_rule(func, args, kwargs, "only a / b with evidence in a has a rule")
+        first, second = args
+        if plain is not None:
+            first = first.clone()
+            set_facts(first, facts_of(args[0]))
+        divide = plain or func
+        if is_evidence(second):
+            result = gated(first, lambda a: divide(a, second.detach()))
+        else:
+            divisor = constant(second)
+            result = scale(mode, first, 1 / divisor, lambda a: divide(a, divisor))
+        return result if plain is None else write_back(args[0], result)
+
+    return rule_of_quotient
+
+
+rule(torch.div, Tensor.div, Tensor.__truediv__, torch.true_divide)(_quotient())
+rule(Tensor.div_, Tensor.__itruediv__)(_quotient(plain=torch.div))
+
+
+@rule(torch.neg, Tensor.neg, Tensor.__neg__)
+def negation(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """-a."""
+    (tensor,) = args
+    return scale(mode, tensor, -1.0, func)

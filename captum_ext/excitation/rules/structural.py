@@ -1,0 +1,135 @@
+"""Operations that move entries without mixing them: the gradient already routes mass without loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_ext.excitation.mode import (
+    Args,
+    ExcitationMode,
+    Kwargs,
+    constant,
+    is_evidence,
+    read_as_state,
+    rule,
+)
+from captum_ext.excitation.operand import Facts, facts_of, set_facts
+
+__all__: list[str] = []
+
+
+def _both(*names: str) -> list[Callable[..., Any]]:
+    """The function and the method of each name, as far as torch has them."""
+    owners = (torch, Tensor)
+    return [getattr(owner, name) for name in names for owner in owners if hasattr(owner, name)]
+
+
+@rule(
+    *_both(
+        "view", "reshape", "flatten", "unflatten", "ravel", "permute", "transpose", "t", "swapaxes",
+        "swapdims", "movedim", "moveaxis", "contiguous", "clone", "squeeze", "unsqueeze", "expand",
+        "expand_as", "view_as", "reshape_as", "broadcast_to", "chunk", "split", "split_with_sizes",
+        "tensor_split", "unbind", "__getitem__", "narrow", "select", "index_select", "gather",
+        "take_along_dim", "roll", "flip", "fliplr", "flipud", "rot90", "repeat",
+        "repeat_interleave", "tile", "diagonal", "unfold", "to", "float", "double", "half",
+        "bfloat16", "type", "type_as", "cpu", "cuda", "pixel_shuffle", "pixel_unshuffle",
+        "channel_shuffle",
+    ),
+    F.unfold,
+)  # fmt: skip
+def rearrangement(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Views, slices, permutations, copies and casts of one tensor."""
+    tensor, rest = args[0], args[1:]
+    result = func(*args, **kwargs)
+    facts = facts_of(tensor)
+    facts = Facts(non_negative=facts.non_negative, gate=facts.gate)
+    if isinstance(result, Tensor):
+        if result is tensor:
+            return result
+        return mode.rearrange(result, [tensor], lambda t: func(t, *rest, **kwargs), facts)
+    for index, output in enumerate(result):
+        mode.rearrange(output, [tensor], lambda t, i=index: func(t, *rest, **kwargs)[i], facts)
+    return result
+
+
+@rule(*_both("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"))
+def joining(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Concatenations of several tensors."""
+    tensors, rest = constant(args[0]), args[1:]
+    result: Tensor = func(tensors, *rest, **kwargs)
+    evidence = [index for index, tensor in enumerate(tensors) if is_evidence(tensor)]
+    facts = [facts_of(tensors[index]) for index in evidence]
+    constants = [tensor.detach() for tensor in tensors]
+
+    def rearrange(*parts: Tensor) -> Tensor:
+        joined = [torch.zeros_like(tensor, dtype=parts[0].dtype) for tensor in constants]
+        for index, part in zip(evidence, parts, strict=True):
+            joined[index] = part
+        output: Tensor = func(joined, *rest, **kwargs)
+        return output
+
+    everything = len(evidence) == len(tensors)
+    return mode.rearrange(
+        result,
+        [tensors[index] for index in evidence],
+        rearrange,
+        Facts(
+            non_negative=everything and all(f.non_negative for f in facts),
+            gate=everything and all(f.gate for f in facts),
+        ),
+    )
+
+
+@rule(F.pad)
+def pad(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Padding with a constant, or with copies of the border."""
+    tensor = args[0] if args else kwargs["input"]
+    rest = {name: value for name, value in kwargs.items() if name != "input"}
+    value = kwargs.get("value", args[3] if len(args) > 3 else None) or 0
+    facts = facts_of(tensor)
+
+    def rearrange(part: Tensor) -> Tensor:
+        # The constant border is no evidence.
+        output: Tensor = func(part, *args[1:3], **{**rest, "value": None} if "value" in rest else rest)
+        return output
+
+    return mode.rearrange(
+        func(*args, **kwargs),
+        [tensor],
+        rearrange,
+        Facts(non_negative=facts.non_negative and value >= 0, gate=facts.gate),
+    )
+
+
+@rule(
+    *(getattr(F, f"{kind}{n}d{suffix}")
+      for kind in ("max_pool", "adaptive_max_pool") for n in (1, 2, 3) for suffix in ("", "_with_indices")),
+    *(getattr(torch, f"max_pool{n}d") for n in (1, 2, 3)),
+    *_both("max", "amax", "maximum", "min", "amin", "minimum", "sort", "topk"),
+)  # fmt: skip
+def selection(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Maxima and sorting: all mass goes to the entries that were taken."""
+    evidence = [value for value in (*args, *kwargs.values()) if is_evidence(value)]
+    read_as_state(*evidence)
+    result = func(*args, **kwargs)
+    facts = Facts(non_negative=all(facts_of(tensor).non_negative for tensor in evidence))
+    output = result if isinstance(result, Tensor) else result[0]
+    set_facts(output, facts)
+    return result
+
+
+@rule(
+    *_both(
+        "where", "masked_fill", "masked_fill_", "masked_select", "masked_scatter", "index_put", "index_put_"
+    ),
+    *_both("index_copy", "scatter", "copy_", "__setitem__"),
+)
+def overwriting(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Entries replaced by others: mass follows the entry, and what falls on a constant is lost."""
+    read_as_state(*(value for value in (*args, *kwargs.values()) if is_evidence(value)))
+    return func(*constant(args), **{name: constant(value) for name, value in kwargs.items()})

@@ -1,0 +1,102 @@
+"""Element-wise sums and differences: linear maps with weights 1 and -1; constants are biases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_ext.excitation.functions import PassThrough
+from captum_ext.excitation.maps import ScaledMap, SumMap
+from captum_ext.excitation.mode import Args, ExcitationMode, Kwargs, constant, is_evidence, rule, write_back
+from captum_ext.excitation.operand import Facts, facts_of, set_facts
+from captum_ext.excitation.weights import SignedWeight
+
+__all__ = ["scale"]
+
+
+def scale(
+    mode: ExcitationMode,
+    tensor: Tensor,
+    weight: Tensor | float,
+    compute: Callable[[Tensor], Tensor],
+    channel_factor: Tensor | None = None,
+) -> Tensor:
+    """An element-wise affine map with constants.
+
+    Behind a linear map it is one with it; behind anything else mass passes through, since each output has one
+    child. ``channel_factor`` repeats the weight if it is one number per channel.
+    """
+    facts = facts_of(tensor)
+    if facts.map is None:
+        output: Tensor = PassThrough.apply(compute, None, None, tensor)
+        return set_facts(output, Facts(gate=facts.gate))
+    with torch.no_grad():
+        shape = compute(tensor.detach()).shape
+    operand = mode.operand(tensor)
+    signed = SignedWeight(torch.as_tensor(weight, dtype=operand.dtype, device=tensor.device))
+    behind = ScaledMap(
+        operand,
+        signed,
+        lambda a, w: (a * w).expand(shape),
+        lambda q, w: (q * w).sum_to_size(tensor.shape),
+        mode.clamp,
+        channel_factor,
+    )
+    return mode.propagate(behind, compute, gate=facts.gate)
+
+
+def _sum(first_sign: int, second_sign: int, plain: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """first_sign * a + second_sign * b; ``plain`` is the out-of-place twin of an in-place sum."""
+
+    def rule_of_sum(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+        if len(args) != 2 or kwargs.keys() - {"alpha"}:
+            return mode.run_without_rule(
+                func, args, kwargs, "only sums of two positional operands have a rule"
+            )
+        alpha = kwargs.get("alpha", 1)
+        # torch scales the second operand of a + alpha b, and the first of the reflected b - alpha a.
+        coefficients = (first_sign * alpha, 1) if first_sign < 0 else (1, second_sign * alpha)
+        first, second = args
+        if plain is not None and facts_of(first).map is None:
+            # The rule needs the value from before the in-place sum, unless a linear map answers for it.
+            first = first.clone()
+
+        def compute(a: Any, b: Any) -> Tensor:
+            result: Tensor = (plain or func)(a, b, **kwargs)
+            return result
+
+        result = _route(mode, first, second, coefficients, compute)
+        return result if plain is None else write_back(args[0], result)
+
+    return rule_of_sum
+
+
+def _route(
+    mode: ExcitationMode,
+    first: Any,
+    second: Any,
+    coefficients: tuple[float, float],
+    compute: Callable[[Any, Any], Tensor],
+) -> Tensor:
+    """A sum of two children, or a child with a constant, which is a bias."""
+    if not is_evidence(second):
+        return scale(mode, first, coefficients[0], lambda a: compute(a, constant(second)))
+    if not is_evidence(first):
+        return scale(mode, second, coefficients[1], lambda b: compute(constant(first), b))
+    facts = facts_of(first), facts_of(second)
+    return mode.propagate(
+        SumMap(mode.operand(first), mode.operand(second), coefficients, mode.clamp),
+        compute,
+        non_negative=all(f.non_negative for f in facts) and min(coefficients) >= 0,
+        gate=all(f.gate for f in facts),
+    )
+
+
+rule(torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)(_sum(1, 1))
+rule(torch.sub, Tensor.sub, Tensor.__sub__, torch.subtract, Tensor.subtract)(_sum(1, -1))
+rule(torch.rsub, Tensor.__rsub__)(_sum(-1, 1))
+rule(Tensor.add_, Tensor.__iadd__)(_sum(1, 1, plain=torch.add))
+rule(Tensor.sub_, Tensor.__isub__)(_sum(1, -1, plain=torch.sub))

@@ -1,0 +1,44 @@
+"""The metrics as plain functions: one result per example or vote, and exact chance values beside them.
+
+Each ``*_chance`` function gives the expected value of a uniformly random answer under the same convention,
+computed, never sampled. Conventions: spans and windows are half-open ``[start, end)`` in frames; boxes are
+``x0, y0, x1, y1`` in pixels, half-open; points are ``(x, y)``; tensors index ``[..., t, y, x]``. Results lie
+on the tensor's device.
+"""
+
+from captum_ext.metrics.functional.boxes import pad_boxes
+from captum_ext.metrics.functional.frame_auc import frame_auc, frame_auc_chance
+from captum_ext.metrics.functional.intervals import bootstrap_interval, wilson_interval
+from captum_ext.metrics.functional.spans import frames_inside
+from captum_ext.metrics.functional.spatial_pointing import (
+    SpatialPointing,
+    spatial_pointing_center,
+    spatial_pointing_chance,
+    spatial_pointing_game,
+)
+from captum_ext.metrics.functional.temporal_pointing import temporal_pointing_chance, temporal_pointing_game
+from captum_ext.metrics.functional.window_accuracy import (
+    center_window_chance,
+    random_window_chance,
+    whole_clip_chance,
+    window_accuracy,
+)
+
+__all__ = [
+    "SpatialPointing",
+    "bootstrap_interval",
+    "center_window_chance",
+    "frame_auc",
+    "frame_auc_chance",
+    "frames_inside",
+    "pad_boxes",
+    "random_window_chance",
+    "spatial_pointing_center",
+    "spatial_pointing_chance",
+    "spatial_pointing_game",
+    "temporal_pointing_chance",
+    "temporal_pointing_game",
+    "whole_clip_chance",
+    "wilson_interval",
+    "window_accuracy",
+]

@@ -1,0 +1,7 @@
+"""The papers' reference video models."""
+
+from captum_ext.models.frame_cnn_lstm import FrameCNN, FrameCNNLSTM
+from captum_ext.models.relu_lstm import ReLULSTM
+from captum_ext.models.vgg_lstm import VGGLSTM
+
+__all__ = ["VGGLSTM", "FrameCNN", "FrameCNNLSTM", "ReLULSTM"]
