@@ -279,7 +279,7 @@ class SumMap(LinearMap):
 
     def _receive(self, operand: Operand, c: float, plus: Tensor, minus: Tensor | None) -> Tensor:
         def mass(quotient: Tensor | None, sign: Sign) -> Tensor | None:
-            part = operand.part(sign)
+            part = None if quotient is None else operand.part(sign)
             if quotient is None or part is None:
                 return None
             return (abs(c) * part * quotient).sum_to_size(operand.shape)

@@ -90,9 +90,11 @@ class Operand:
 
     def part(self, sign: Sign) -> Tensor | None:
         """The part of the child that pulls a positively connected parent towards ``sign``; None if empty."""
+        if sign < 0 and self._non_negative:
+            return None
         if self.map is not None:
             return self.map.support(sign)
-        if sign < 0 and (self._non_negative or self._clamp):
+        if sign < 0 and self._clamp:
             return None
         if self._value._version != self._version:
             raise RuntimeError(

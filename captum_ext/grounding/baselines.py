@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from captum_ext.grounding._series import check_series
+from captum_ext._series import check_series
 
 
 def center_window(n_frames: int, length: int | Tensor) -> Tensor:

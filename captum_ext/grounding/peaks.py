@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_ext.grounding._series import check_series
+from captum_ext._series import check_series
 
 # Interpolation in float64 turns equal values into ones that differ by a few parts in 1e16; this much of a
 # map's largest magnitude still counts as equal, so that "the earliest on ties" holds after it as before.

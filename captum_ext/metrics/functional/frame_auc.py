@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from captum_ext.metrics.functional._series import check_series
+from captum_ext._series import check_series
 
 
 def frame_auc(scores: Tensor, inside: Tensor) -> Tensor:

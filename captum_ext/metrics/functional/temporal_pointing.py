@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from captum_ext.metrics.functional._series import check_series
+from captum_ext._series import check_series
 from captum_ext.metrics.functional.spans import frames_inside
 
 

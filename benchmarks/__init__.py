@@ -1,0 +1,1 @@
+"""The benchmark suite: ``python -m benchmarks list`` and ``python -m benchmarks run NAME``."""

@@ -1,0 +1,93 @@
+"""Short training runs of the demo's two models."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from captum_ext.models import FrameCNN, FrameCNNLSTM
+
+__all__ = ["accuracy", "train_frame_cnn", "train_frame_cnn_lstm"]
+
+# Frames at the start of a clip show no motion yet, so their scores are not trained.
+_FIRST_TRAINED_STEP = 4
+
+
+def train_frame_cnn(model: FrameCNN, clips: Tensor, labels: Tensor, epochs: int, seed: int) -> None:
+    """Train on single frames; a frame shows the shape but not the motion.
+
+    Shape:
+        clips (N, 3, T, H, W), labels (N,).
+    """
+
+    def loss(batch: Tensor, target: Tensor) -> Tensor:
+        # Every second frame is enough: neighbours look alike.
+        frames = batch[:, :, ::2].transpose(1, 2)
+        scores = model(frames.flatten(0, 1))
+        return F.cross_entropy(scores, target.repeat_interleave(frames.shape[1]))
+
+    _train(model, clips, labels, loss, epochs, seed, "training the frame CNN")
+
+
+def train_frame_cnn_lstm(model: FrameCNNLSTM, clips: Tensor, labels: Tensor, epochs: int, seed: int) -> None:
+    """Train the scores of every time step but the first few.
+
+    Shape:
+        clips (N, 3, T, H, W), labels (N,).
+    """
+
+    def loss(batch: Tensor, target: Tensor) -> Tensor:
+        scores = model(batch)[:, _FIRST_TRAINED_STEP:]
+        return F.cross_entropy(scores.flatten(0, 1), target.repeat_interleave(scores.shape[1]))
+
+    _train(model, clips, labels, loss, epochs, seed, "training the CNN-LSTM")
+
+
+def accuracy(model: nn.Module, clips: Tensor, labels: Tensor) -> float:
+    """Share of clips whose scores, averaged over time, are highest for the label."""
+    model.eval()
+    with torch.no_grad():
+        scores = torch.cat([model(batch) for batch in torch.split(clips, 32)])
+    if scores.dim() == 3:
+        scores = scores.mean(1)
+    return float((scores.argmax(1) == labels).double().mean())
+
+
+def _train(
+    model: nn.Module,
+    clips: Tensor,
+    labels: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    epochs: int,
+    seed: int,
+    title: str,
+    batch_size: int = 16,
+    learning_rate: float = 3e-3,
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    batches = max(1, len(clips) // batch_size)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * batches)
+    model.train()
+    with tqdm(total=epochs * batches, desc=title, file=sys.stderr) as progress:
+        for _ in range(epochs):
+            order = torch.randperm(len(clips), generator=generator)
+            for chosen in order[: batches * batch_size].split(batch_size):
+                batch = clips[chosen]
+                for axis in (3, 4):  # mirroring a clip changes no class
+                    if torch.rand((), generator=generator) < 0.5:
+                        batch = batch.flip(axis)
+                value = loss(batch, labels[chosen])
+                optimizer.zero_grad()
+                value.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                progress.set_postfix(loss=f"{value.item():.3f}")
+                progress.update()
+    model.eval()

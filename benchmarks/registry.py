@@ -1,0 +1,54 @@
+"""The benchmarks by name."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+
+__all__ = ["BENCHMARKS", "Benchmark"]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark: what it answers, and the module with its ``add_arguments`` and ``run``.
+
+    Args:
+        name (str): name on the command line.
+        summary (str): one line.
+        module (str): module with ``add_arguments(parser)`` and ``run(arguments)``.
+    """
+
+    name: str
+    summary: str
+    module: str
+
+    @property
+    def add_arguments(self) -> Callable[[argparse.ArgumentParser], None]:
+        """Adds the benchmark's own options to a parser."""
+        function: Callable[[argparse.ArgumentParser], None] = import_module(self.module).add_arguments
+        return function
+
+    @property
+    def run(self) -> Callable[[argparse.Namespace], None]:
+        """Runs the benchmark with the parsed options."""
+        function: Callable[[argparse.Namespace], None] = import_module(self.module).run
+        return function
+
+
+BENCHMARKS = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark(
+            "demo",
+            "train a small CNN-LSTM on generated clips and ground its decisions in space and time",
+            "benchmarks.demo",
+        ),
+        Benchmark(
+            "speed_eb",
+            "cost of EB, cEB and cEB-R as ratios to a forward and an input-gradient backward pass",
+            "benchmarks.speed_eb",
+        ),
+    )
+}

@@ -1,0 +1,99 @@
+"""Tables of results with intervals, as text, Markdown and rows of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from captum_ext.metrics.functional import bootstrap_interval
+
+__all__ = ["Cell", "Table"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean over clips with its 95 % interval, in 0..1; exact values have no interval.
+
+    Args:
+        value (float): the mean.
+        n (int): clips behind it.
+        interval (tuple[float, float], optional): lower and upper end.
+    """
+
+    value: float
+    n: int
+    interval: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, values: Tensor) -> Cell:
+        """The mean of one value per clip, NaN left out, with a seeded bootstrap interval over clips."""
+        kept = values[~values.isnan()].double()
+        generator = torch.Generator().manual_seed(0)
+        return cls(float(kept.mean()), len(kept), bootstrap_interval(kept, generator=generator))
+
+    @classmethod
+    def exact(cls, values: Tensor) -> Cell:
+        """The mean of expected values, which were not sampled."""
+        return cls(float(values.double().mean()), len(values))
+
+    def __str__(self) -> str:
+        text = f"{100 * self.value:.1f}"
+        if self.interval is None:
+            return text
+        low, high = (100 * end for end in self.interval)
+        return f"{text} [{low:.1f}, {high:.1f}]"
+
+
+@dataclass
+class Table:
+    """Methods by measures; a missing cell prints as a dash.
+
+    Args:
+        title (str): heading.
+        columns (Sequence[str]): names of the measures.
+        caption (str): what the numbers are.
+    """
+
+    title: str
+    columns: Sequence[str]
+    caption: str
+    rows: dict[str, dict[str, Cell]] = field(default_factory=dict)
+
+    def add(self, row: str, column: str, cell: Cell) -> None:
+        """Fill one cell."""
+        self.rows.setdefault(row, {})[column] = cell
+
+    def cells(self) -> list[list[str]]:
+        """The body as text, row names first."""
+        return [
+            [name, *(str(cells[column]) if column in cells else "-" for column in self.columns)]
+            for name, cells in self.rows.items()
+        ]
+
+    def markdown(self) -> str:
+        """The table in Markdown."""
+        lines = [["method", *self.columns], ["---"] * (len(self.columns) + 1), *self.cells()]
+        body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return f"### {self.title}\n\n{body}\n\n{self.caption}\n"
+
+    def text(self) -> str:
+        """The table for a terminal."""
+        lines = [["method", *self.columns], *self.cells()]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+        body = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
+        ]
+        body.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join([self.title, *body, self.caption, ""])
+
+    def records(self) -> list[dict[str, object]]:
+        """One JSON record per cell."""
+        return [
+            {"table": self.title, "method": name, "measure": column, "value": cell.value, "n": cell.n}
+            | ({"low": cell.interval[0], "high": cell.interval[1]} if cell.interval else {"exact": True})
+            for name, cells in self.rows.items()
+            for column, cell in cells.items()
+        ]

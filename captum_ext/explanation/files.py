@@ -1,0 +1,186 @@
+"""An explanation as files, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from captum_ext.data import VideoClip
+from captum_ext.data._atomic import replacing
+from captum_ext.explanation.explain import METHODS, Explanation
+from captum_ext.grounding import peak_frame
+from captum_ext.visualization import (
+    Report,
+    ReportEntry,
+    overlay,
+    save_animation,
+    side_by_side,
+    timeline_strip,
+)
+
+__all__ = ["FILES", "save", "window_seconds"]
+
+FILES = ("overlay.mp4", "overlay.webp", "timeline.png", "report.html", "map.npz", "explanation.json")
+"""What :func:`save` writes; the last one is written last, so where it is, the others are complete."""
+
+# A clip of few frames spread over many seconds would stand still at its true speed.
+_SLOWEST_PLAYBACK_FPS = 4.0
+
+
+def save(
+    folder: Path, explanation: Explanation, video: VideoClip, frames: Tensor, facts: Mapping[str, object]
+) -> list[Path]:
+    """Write the overlays, the timeline, the report, the maps and a description of them all.
+
+    ``overlay.mp4`` and ``overlay.webp`` show the clip and then each method's overlay, side by side. Negative
+    evidence is not painted. ``map.npz`` holds ``methods`` (M,), ``maps`` (M, T', h, w), ``scores`` (M, T) and
+    ``timestamps`` (T,) in seconds.
+
+    Args:
+        folder (Path): exists; files of an earlier run are replaced.
+        explanation (Explanation): of :func:`explain`.
+        video (VideoClip): the clip as it was read, for its times.
+        frames (Tensor): the pixels that the model saw, uint8 (T, 3, H, W).
+        facts (mapping): what is to stand in ``explanation.json`` besides: model, versions, command.
+
+    Returns:
+        list of Path: the files, in the order of ``FILES``.
+
+    Raises:
+        OSError: the folder cannot be written to.
+        ImportError: PyAV is not installed.
+    """
+    paths = [folder / name for name in FILES]
+    mp4, webp, timeline, report, arrays, description = paths
+    description.unlink(missing_ok=True)  # it must not describe files that are being replaced
+    fps = _playback_fps(video)
+    results = explanation.results
+    painted = side_by_side(frames, *(overlay(frames, result.maps) for result in results.values()))
+    for path in (mp4, webp):
+        save_animation(path, painted, fps)
+    _timeline(explanation, frames).save(timeline)
+    _report(explanation, video, frames, fps, facts).save(report)
+    with replacing(arrays) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            methods=np.array(list(results)),
+            maps=torch.stack([result.maps for result in results.values()]).numpy(),
+            scores=torch.stack([result.scores for result in results.values()]).numpy(),
+            timestamps=video.timestamps.numpy(),
+        )
+    with replacing(description) as temporary:
+        text = json.dumps({**facts, **_description(explanation, video)}, indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8", errors="replace")
+    return paths
+
+
+def window_seconds(window: tuple[int, int], video: VideoClip) -> tuple[float, float]:
+    """When a window of sampled frames begins and ends in the file.
+
+    Args:
+        window (tuple of int): half-open [start, end) in frames of the sample.
+        video (VideoClip): the clip as it was read.
+
+    Returns:
+        tuple of float: seconds since the file's first frame; a frame lasts until the next one of the sample.
+
+    Example:
+        >>> times = torch.tensor([0.5, 1.5, 2.5, 3.5], dtype=torch.float64)
+        >>> video = VideoClip(torch.zeros(4, 3, 8, 8), times, 25.0, "clip.mp4", torch.arange(4))
+        >>> window_seconds((1, 3), video), window_seconds((1, 4), video)
+        ((1.5, 3.5), (1.5, 4.5))
+    """
+    start, end = window
+    times = video.timestamps.tolist()
+    return times[start], times[end] if end < len(times) else times[-1] + 1 / _sample_fps(video)
+
+
+def _sample_fps(video: VideoClip) -> float:
+    """Frames of the sample per second of the file."""
+    seconds = float(video.timestamps[-1] - video.timestamps[0])
+    return (len(video.timestamps) - 1) / seconds if seconds > 0 else video.fps
+
+
+def _playback_fps(video: VideoClip) -> float:
+    return max(_sample_fps(video), _SLOWEST_PLAYBACK_FPS)
+
+
+def _description(explanation: Explanation, video: VideoClip) -> dict[str, object]:
+    """The part of explanation.json that is about the result."""
+    frames = {
+        "index_in_file": video.indices.tolist(),
+        "seconds": [round(t, 6) for t in video.timestamps.tolist()],
+    }
+    if explanation.probabilities is not None:
+        frames["probability"] = explanation.probabilities.tolist()
+    return {
+        "layer": explanation.layer,
+        "target": {
+            "class": explanation.target,
+            "label": explanation.label,
+            "probability": explanation.probability,
+            "step": explanation.step,
+        },
+        "frames": frames,
+        "methods": {
+            method: {
+                "scores": result.scores.tolist(),
+                "map_shape": list(result.maps.shape),
+                "peak_frame": int(peak_frame(result.scores[None])),
+                "window_frames": result.window,
+                "window_seconds": result.window and window_seconds(result.window, video),
+                "convergence_delta": result.convergence_delta,
+            }
+            for method, result in explanation.results.items()
+        },
+    }
+
+
+def _timeline(explanation: Explanation, frames: Tensor) -> Image.Image:
+    """One strip per method, below each other."""
+    strips = [
+        timeline_strip(
+            frames,
+            result.maps,
+            result.scores,
+            window=result.window,
+            title=f"{METHODS[method]}: {explanation.label}",
+        )
+        for method, result in explanation.results.items()
+    ]
+    picture = Image.new("RGB", (strips[0].width, sum(strip.height for strip in strips)), "white")
+    for i, strip in enumerate(strips):
+        picture.paste(strip, (0, i * strip.height))
+    return picture
+
+
+def _report(
+    explanation: Explanation, video: VideoClip, frames: Tensor, fps: float, facts: Mapping[str, object]
+) -> Report:
+    results = explanation.results
+    report = Report(f"{explanation.label} in {Path(video.path).name}", max_side=224)
+    report.add_entry(
+        ReportEntry(
+            title=Path(video.path).stem,
+            frames=frames,
+            fps=fps,
+            maps={METHODS[method]: result.maps for method, result in results.items()},
+            scores={METHODS[method]: result.scores for method, result in results.items()},
+            windows={METHODS[m]: result.window for m, result in results.items() if result.window},
+            metadata={
+                "class": explanation.label,
+                "probability": explanation.probability,
+                "model": facts["model"],
+                "weights": facts["weights"],
+                "layer": explanation.layer,
+            },
+            note=str(facts.get("note", "")),
+        )
+    )
+    return report
