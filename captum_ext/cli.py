@@ -15,6 +15,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
@@ -136,8 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--layer",
         metavar="NAME",
-        help="whose map is read; list prints the candidates (default: the last layer whose map has a "
-        "sixteenth of the clip's side and at least 7 pixels)",
+        help="whose map is read; list prints the candidates (default: the last layer whose map is about "
+        "14 x 14 or finer; failing that, 7 x 7)",
     )
     what.add_argument(
         "--step", type=int, help="time step of a model with scores at each; -1 is the last (default)"
@@ -212,7 +213,7 @@ def _list_models(pattern: str) -> None:
 
 def _explain(arguments: argparse.Namespace, command: Sequence[str]) -> None:
     import torch
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     from captum_ext.data import read_video
     from captum_ext.explanation import explain, layer_shapes, save
@@ -227,7 +228,8 @@ def _explain(arguments: argparse.Namespace, command: Sequence[str]) -> None:
         bar.update()
         bar.set_description_str("loading the model")
         torch.manual_seed(arguments.seed)
-        loaded = _load(arguments)
+        with redirect_stdout(sys.stderr):  # torch.hub announces downloads; our output is for pipes too
+            loaded = _load(arguments)
         loaded.model.to(device)
         frames = loaded.transform.crop(video.frames)
         clip = loaded.transform.normalize(frames).to(device)
@@ -282,8 +284,8 @@ def _note(loaded: LoadedModel) -> str:
         notes.append(f"{_RANDOM[0].upper()}{_RANDOM[1:]}.")
     if loaded.reads == "frames":
         notes.append(
-            "The model sees single frames, and the map of each has the same sum: the curve is the probability "
-            "of the class in each frame."
+            "The model sees single frames, and the map of each has the same sum: the curve is the "
+            "probability of the class in each frame."
         )
     return " ".join(notes)
 
@@ -328,10 +330,13 @@ def _make_writable(out: Path) -> None:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("torch", "torchvision", "captum", "av")
+    import torch
+
+    packages = ("torchvision", "captum", "av")
     return {
         "captum-ext": __version__,
         "python": platform.python_version(),
+        "torch": torch.__version__,  # with its build, which metadata leave out
         **{package: metadata.version(package) for package in packages},
     }
 
@@ -347,13 +352,13 @@ def _print_summary(loaded: LoadedModel, video: VideoClip, explanation: Explanati
     from captum_ext.grounding import peak_frame
 
     times = video.timestamps.tolist()
+    number = f" (class {explanation.target})" if loaded.labels else ""
     step = "" if explanation.step is None else f", read at step {explanation.step}"
     for name, value in {
         "clip": f"{video.path}: {len(times)} frames, {times[0]:.2f} to {times[-1]:.2f} s",
         "model": f"{loaded.name}, weights: {loaded.weights}",
         "layer": explanation.layer,
-        "target": f"{explanation.label} (class {explanation.target}), "
-        f"probability {explanation.probability:.3f}{step}",
+        "target": f"{explanation.label}{number}, probability {explanation.probability:.3f}{step}",
     }.items():
         print(f"{name:7} {value}")
     rows = [("method", "peak", "window", "in seconds", "mass dropped")]
@@ -364,7 +369,7 @@ def _print_summary(loaded: LoadedModel, video: VideoClip, explanation: Explanati
             start, end = window_seconds(result.window, video)
             window, seconds = f"frames {result.window[0]}-{result.window[1] - 1}", f"{start:.2f}-{end:.2f}"
         peak_at = f"frame {peak} at {times[peak]:.2f} s"
-        rows.append((METHODS[method], peak_at, window, seconds, f"{result.convergence_delta:.4f}"))
+        rows.append((METHODS[method], peak_at, window, seconds, f"{abs(result.convergence_delta):.4f}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print()
     for row in rows:
@@ -372,7 +377,7 @@ def _print_summary(loaded: LoadedModel, video: VideoClip, explanation: Explanati
 
 
 def _one_line(error: Exception) -> str:
-    """The message; with the type where it is no error we expect, since then the message rarely says enough."""
+    """The message; with its type where we expect no such error, since then it rarely says enough."""
     text = " ".join(str(error).split())
     expected = isinstance(error, (OSError, ValueError, ImportError, RuntimeError))
     return text if expected and text else f"{type(error).__name__}: {text} (--debug shows where)"

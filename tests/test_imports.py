@@ -24,7 +24,7 @@ def source_files(package):
 
 
 def imported(source, module="", is_package=False):
-    """Absolute names of everything a file imports, wherever in the file; ``a.b.c`` for ``from a.b import c``."""
+    """Absolute names of all imports, wherever in the file; ``a.b.c`` for ``from a.b import c``."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -175,7 +175,8 @@ def test_every_module_of_the_library_can_be_imported_first():
     code = """
 import importlib, pkgutil, sys, torch, captum.attr
 import captum_ext
-names = [m.name for m in pkgutil.walk_packages(captum_ext.__path__, "captum_ext.") if not m.name.endswith("__main__")]
+names = [m.name for m in pkgutil.walk_packages(captum_ext.__path__, "captum_ext.")]
+names = [name for name in names if not name.endswith("__main__")]
 for name in names:
     for loaded in [m for m in sys.modules if m.split(".")[0] == "captum_ext"]:
         del sys.modules[loaded]
@@ -231,7 +232,7 @@ def test_every_public_name_exists_and_says_what_it_takes(package, name):
     else:
         parameters = list(inspect.signature(thing).parameters)
     if parameters and not package.startswith("captum_ext.excitation"):
-        assert re.search(r"^\s*Args:", text, re.MULTILINE), (
+        assert re.search(r"^\s*(Args|Attributes):", text, re.MULTILINE), (
             f"{name} takes {parameters} and has no Args section"
         )
         for parameter in parameters:

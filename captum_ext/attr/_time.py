@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from captum_ext.excitation import Mass
 from captum_ext.excitation.numerics import safe_divide
 
 __all__ = ["FrameOrder", "example_of_row", "normalized", "per_example", "unfold_time"]
@@ -38,16 +39,17 @@ def per_example(
 
 
 def normalized(
-    masses: Sequence[Tensor], n_examples: int, order: FrameOrder = "NT", batch_axis: int = 0
-) -> list[Tensor]:
+    masses: Sequence[Mass], n_examples: int, order: FrameOrder = "NT", batch_axis: int = 0
+) -> list[Mass]:
     """Divide the mass of each example by its total over time and neurons (eqs. 5 and 6)."""
-    total = per_example(masses, n_examples, order, batch_axis)
+    total = per_example([mass.total for mass in masses], n_examples, order, batch_axis)
+    factor = safe_divide(torch.ones_like(total), total)
     result = []
     for mass in masses:
-        examples = example_of_row(mass.shape[batch_axis], n_examples, order, mass.device)
-        shape = [1] * mass.dim()
+        examples = example_of_row(mass.total.shape[batch_axis], n_examples, order, total.device)
+        shape = [1] * mass.total.dim()
         shape[batch_axis] = -1
-        result.append(safe_divide(mass, total[examples].view(shape).expand_as(mass)))
+        result.append(mass.scaled(factor[examples].view(shape)))
     return result
 
 

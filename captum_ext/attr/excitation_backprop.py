@@ -148,7 +148,8 @@ class ExcitationBackprop(ExcitationAttribution):
                 masses = run.recording.propagate(at, contrast(run.recording, at, n), run.inputs)
             else:
                 masses = evidence(run.recording, run.inputs)
-            delta = float(not contrastive) - per_example(masses, n)
-            attributions = tuple(check_map(mass) for mass in masses)
+            maps = [mass.total for mass in masses]
+            delta = float(not contrastive) - per_example(maps, n)
+            attributions = tuple(check_map(found) for found in maps)
         formatted = cast(TensorOrTupleOfTensorsGeneric, format_output(was_tuple, attributions))
         return (formatted, delta.detach()) if return_convergence_delta else formatted

@@ -142,6 +142,7 @@ class LayerExcitationBackprop(LayerAttribution, ExcitationAttribution):
                 masses = run.recording.propagate(at, masses, calls)
             else:
                 masses = evidence(run.recording, calls)
-            delta = float(not contrastive) - per_example(masses, n, self.frame_order)
-            attribution = check_map(unfold_time(masses, n, self.frame_order, "the layer"))
+            maps = [mass.total for mass in masses]
+            delta = float(not contrastive) - per_example(maps, n, self.frame_order)
+            attribution = check_map(unfold_time(maps, n, self.frame_order, "the layer"))
         return (attribution, delta.detach()) if return_convergence_delta else attribution

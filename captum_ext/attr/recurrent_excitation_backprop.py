@@ -158,10 +158,10 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
                 frames = contrast(run.recording, at, n, order, batch_axis)
             else:
                 frames = normalized(evidence(run.recording, at), n, order, batch_axis)
-            masses = run.recording.propagate(at, frames, layer)
-            delta = float(not contrastive) - per_example(masses, n, order)
-            attribution = unfold_time(masses, n, order, "the layer")
-            self._check_frame_order(masses, frames, batch_axis, n)
+            maps = [mass.total for mass in run.recording.propagate(at, frames, layer)]
+            delta = float(not contrastive) - per_example(maps, n, order)
+            attribution = unfold_time(maps, n, order, "the layer")
+            self._check_frame_order(maps, [mass.total for mass in frames], batch_axis, n)
             attribution = check_map(attribution.sum(1, keepdim=True) if sum_channels else attribution)
         return (attribution, delta.detach()) if return_convergence_delta else attribution
 
@@ -193,12 +193,12 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
                 f"and axis T has {frames}: frames and channels look swapped; pass layout={other!r} or permute"
             )
 
-    def _check_frame_order(self, masses: list[Tensor], frames: list[Tensor], batch_axis: int, n: int) -> None:
+    def _check_frame_order(self, maps: list[Tensor], frames: list[Tensor], batch_axis: int, n: int) -> None:
         """The mass of each frame at the layer must be that of the boundary, up to what was dropped."""
-        if len(frames) > 1 or len(masses) > 1 or n == 1 or frames[0].dim() != 3:
+        if len(frames) > 1 or len(maps) > 1 or n == 1 or frames[0].dim() != 3:
             return
         expected = frames[0].movedim(batch_axis, 0).sum(2)  # (N, T)
-        rows = masses[0].flatten(1).sum(1)
+        rows = maps[0].flatten(1).sum(1)
         if rows.numel() != expected.numel():
             return
         found = {"NT": rows.view(n, -1), "TN": rows.view(-1, n).T}

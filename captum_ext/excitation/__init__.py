@@ -6,7 +6,7 @@ classes in :mod:`captum_ext.attr` are built on :func:`record`.
 """
 
 from captum_ext.excitation.errors import UnsupportedOperationError
-from captum_ext.excitation.recording import Recording, capture, record, unwrap
+from captum_ext.excitation.recording import Mass, Recording, capture, record, unwrap
 from captum_ext.excitation.relu_lstm import relu_lstm
 
-__all__ = ["Recording", "UnsupportedOperationError", "capture", "record", "relu_lstm", "unwrap"]
+__all__ = ["Mass", "Recording", "UnsupportedOperationError", "capture", "record", "relu_lstm", "unwrap"]

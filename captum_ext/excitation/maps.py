@@ -23,13 +23,19 @@ from captum_ext.excitation.weights import SignedWeight
 
 __all__ = [
     "EvidenceMap",
+    "Kinds",
     "LinearMap",
     "NonNegativeMap",
     "RearrangedMap",
     "ScaledMap",
     "SumMap",
     "WeightedMap",
+    "together",
 ]
+
+
+Kinds = tuple[Tensor, Tensor | None]
+"""Mass that supports outputs above zero, and mass that supports outputs below zero."""
 
 
 class EvidenceMap(Protocol):
@@ -49,6 +55,7 @@ class EvidenceMap(Protocol):
 
     is_state: bool  # some reader takes the output as a state
     n_readers: int  # operations that read the output
+    delivered: Kinds | None  # what was told of the mass that has arrived
 
 
 class LinearMap(ABC):
@@ -62,7 +69,7 @@ class LinearMap(ABC):
         self._clamp = clamp
         self._below_zero: Tensor | None = None
         self._supports: dict[Sign, Tensor] = {}
-        self._delivered: tuple[Tensor, Tensor | None] | None = None
+        self.delivered: Kinds | None = None
 
     @abstractmethod
     def _support(self, sign: Sign) -> Tensor:
@@ -80,12 +87,8 @@ class LinearMap(ABC):
 
     def deliver(self, plus: Tensor, minus: Tensor | None) -> None:
         """Note how the mass that is about to arrive divides into supports of either sign."""
-        if minus is None and not self.is_state:
-            return
-        if self._delivered is not None:
-            plus = plus + self._delivered[0]
-            minus = _add(minus, self._delivered[1])
-        self._delivered = plus, minus
+        if minus is not None or self.is_state:
+            self.delivered = together((plus, minus), self.delivered)
 
     def note_sign(self, output: Tensor) -> None:
         """Remember where the output is below zero, for as long as it is known."""
@@ -100,7 +103,7 @@ class LinearMap(ABC):
     def reset(self) -> None:
         """Forget what belongs to one backward pass."""
         self._supports.clear()
-        self._delivered = None
+        self.delivered = None
 
     def distribute(self, mass: Tensor) -> tuple[Tensor, ...]:
         """P(child) = sum over parents of P(child | parent) P(parent) (eqs. 3 and 9), per operand."""
@@ -112,17 +115,15 @@ class LinearMap(ABC):
         self._supports.clear()
         return masses
 
-    def _split(self, mass: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _split(self, mass: Tensor) -> Kinds:
         """Mass that supports a positive state, and mass that supports a negative one."""
-        delivered, self._delivered = self._delivered, None
+        delivered, self.delivered = self.delivered, None
         if delivered is not None:
             mass = mass - delivered[0] if delivered[1] is None else mass - delivered[0] - delivered[1]
         below_zero = self._below_zero if self.is_state and not self.is_output else None
         if below_zero is None:
-            plus, minus = mass, None
-        else:
-            plus, minus = mass.masked_fill(below_zero, 0.0), mass.masked_fill(~below_zero, 0.0)
-        return (plus, minus) if delivered is None else (plus + delivered[0], _add(minus, delivered[1]))
+            return together((mass, None), delivered)
+        return together((mass.masked_fill(below_zero, 0.0), mass.masked_fill(~below_zero, 0.0)), delivered)
 
 
 class WeightedMap(LinearMap):
@@ -303,6 +304,7 @@ class RearrangedMap:
         self._rearrange = rearrange
         self.is_state = False
         self.n_readers = 0
+        self.delivered: Kinds | None = None
         for operand in self.operands:
             if operand.map is not None:
                 operand.map.note_sign(operand.tensor)
@@ -315,11 +317,16 @@ class RearrangedMap:
         """Pass on the kinds of mass, rearranged back."""
         if minus is None and not any(a.map.is_state for a in self.operands if a.map is not None):
             return
+        self.delivered = together((plus, minus), self.delivered)
         pluses = _transpose(self._rearrange, self.operands, plus)
         minuses = [None] * len(pluses) if minus is None else _transpose(self._rearrange, self.operands, minus)
         for operand, up, down in zip(self.operands, pluses, minuses, strict=True):
             if operand.map is not None:
                 operand.map.deliver(up, down)
+
+    def reset(self) -> None:
+        """Forget what belongs to one backward pass."""
+        self.delivered = None
 
     def note_sign(self, output: Tensor) -> None:
         """Nothing to do: the maps behind noted their signs when the rearrangement was made."""
@@ -339,10 +346,14 @@ def _transpose(f: Callable[..., Tensor], operands: Sequence[Operand], quotient: 
         return torch.autograd.grad(f(*zeros), zeros, quotient, materialize_grads=True)
 
 
-def _add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return a + b
+def together(first: Kinds, *others: Kinds | None) -> Kinds:
+    """Sum of masses, kind by kind."""
+    plus, minus = first
+    for other in others:
+        if other is not None:
+            plus = plus + other[0]
+            minus = other[1] if minus is None else minus if other[1] is None else minus + other[1]
+    return plus, minus
 
 
 def _opposite(sign: Sign) -> Sign:

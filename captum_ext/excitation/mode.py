@@ -73,7 +73,7 @@ class ExcitationMode(TorchFunctionMode):
         super().__init__()
         self.negative = negative
         self.private_inputs = private_inputs
-        self.maps: list[LinearMap] = []
+        self.maps: list[LinearMap | RearrangedMap] = []
         self.recurrent_calls: list[RecurrentCall] = []
         self._paths = {id(module): path or type(model).__name__ for path, module in model.named_modules()}
         self._weights = WeightCache()
@@ -131,6 +131,7 @@ class ExcitationMode(TorchFunctionMode):
         """Note that ``output`` holds the entries of ``operands`` in another order."""
         if any(facts_of(operand).map is not None for operand in operands):
             behind = RearrangedMap([self.operand(operand) for operand in operands], rearrange)
+            self.maps.append(behind)
             facts = Facts(map=behind, non_negative=facts.non_negative, gate=facts.gate)
         return set_facts(output, facts)
 

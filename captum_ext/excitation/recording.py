@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,11 +13,11 @@ from torch.autograd.graph import disable_saved_tensors_hooks
 
 import captum_ext.excitation.rules  # noqa: F401  (registers the rules)
 from captum_ext.excitation.graph import boundary_calls, check_covered, classifier_calls
-from captum_ext.excitation.maps import WeightedMap
-from captum_ext.excitation.mode import ExcitationMode, RecurrentCall, read_as_state
-from captum_ext.excitation.operand import Negative, Operand
+from captum_ext.excitation.maps import Kinds, WeightedMap, together
+from captum_ext.excitation.mode import ExcitationMode, RecurrentCall
+from captum_ext.excitation.operand import Negative, Operand, facts_of
 
-__all__ = ["Recording", "capture", "record", "unwrap"]
+__all__ = ["Mass", "Recording", "capture", "record", "unwrap"]
 
 _CHECKPOINTING = (
     "activation checkpointing recomputes layers where Excitation Backprop cannot follow; "
@@ -65,6 +66,33 @@ def capture(module: nn.Module, of_input: bool = False) -> Iterator[list[Tensor]]
         handle.remove()
 
 
+@dataclass(frozen=True)
+class Mass:
+    """Winning probabilities at a tensor.
+
+    Args:
+        total (Tensor): the mass.
+        kinds (tuple, optional): how much of it is known to support values above and below zero, where the
+            tensor comes out of a linear map. The rest supports the value as it is.
+    """
+
+    total: Tensor
+    kinds: Kinds | None = None
+
+    def scaled(self, factor: Tensor | float) -> Mass:
+        """The mass times a factor that broadcasts."""
+        if self.kinds is None:
+            return Mass(self.total * factor)
+        plus, minus = self.kinds
+        return Mass(self.total * factor, (plus * factor, None if minus is None else minus * factor))
+
+    def minus(self, other: Mass) -> Mass:
+        """The difference, kind by kind."""
+        negated = other.scaled(-1.0)
+        kinds = [kinds for kinds in (self.kinds, negated.kinds) if kinds is not None]
+        return Mass(self.total + negated.total, together(*kinds) if kinds else None)
+
+
 class Recording:
     """A forward pass whose graph propagates winning probabilities.
 
@@ -93,35 +121,41 @@ class Recording:
         check_covered([self.output], targets)
 
     def propagate(
-        self,
-        sources: Sequence[Tensor],
-        masses: Sequence[Tensor],
-        targets: Sequence[Tensor],
-        dual: bool = False,
-    ) -> list[Tensor]:
+        self, sources: Sequence[Tensor], masses: Sequence[Mass], targets: Sequence[Tensor], dual: bool = False
+    ) -> list[Mass]:
         """Mass of ``targets`` when ``sources`` hold ``masses`` (eqs. 3, 4 and 9).
 
         Args:
             sources (Sequence[Tensor]): where the mass starts.
-            masses (Sequence[Tensor]): the mass there, of the same shapes.
+            masses (Sequence[Mass]): the mass there.
             targets (Sequence[Tensor]): where it is read.
             dual (bool): start from the dual of the output unit: the classifier's weights are negated.
         """
-        # Where mass starts inside the network, it supports the state found there.
-        read_as_state(*sources)
         for linear_map in self._mode.maps:
             linear_map.reset()
+        for source, mass in zip(sources, masses, strict=True):
+            behind = facts_of(source).map
+            if behind is not None and mass.kinds is not None:
+                behind.deliver(*mass.kinds)
         for linear_map in self.classifier:
             linear_map.is_dual = dual
         try:
-            found = torch.autograd.grad(sources, targets, masses, retain_graph=True, allow_unused=True)
+            totals = torch.autograd.grad(
+                sources,
+                targets,
+                [mass.total.to(source.dtype) for mass, source in zip(masses, sources, strict=True)],
+                retain_graph=True,
+                materialize_grads=True,
+            )
         finally:
             for linear_map in self.classifier:
                 linear_map.is_dual = False
-        return [
-            torch.zeros_like(target) if mass is None else mass
-            for mass, target in zip(found, targets, strict=True)
-        ]
+        return [Mass(total, _delivered(target)) for total, target in zip(totals, targets, strict=True)]
+
+
+def _delivered(tensor: Tensor) -> Kinds | None:
+    behind = facts_of(tensor).map
+    return None if behind is None else behind.delivered
 
 
 def record(

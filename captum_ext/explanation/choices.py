@@ -9,13 +9,18 @@ from torch import Tensor
 
 __all__ = ["choose_layer", "choose_step", "choose_target"]
 
+# Pixels of a map's short side, best first. 13 is what a stride of 16 leaves of 224 pixels without padding
+# (AlexNet, SqueezeNet); 7 is the last map of most networks, and coarse.
+_ENOUGH = (13, 7)
 
-def choose_layer(
-    model_name: str, layers: Mapping[str, tuple[int, ...]], clip: Tensor, layer: str | None
-) -> str:
-    """The layer asked for, if it has a map; else the last one whose map is not too coarse to point with."""
+
+def choose_layer(model_name: str, layers: Mapping[str, tuple[int, ...]], layer: str | None) -> str:
+    """The layer asked for, if it has a map; else the last one whose map is fine enough."""
     if not layers:
-        raise ValueError(f"no layer of {model_name} has a map over the frame as its output, (N, C, T, H, W)")
+        raise ValueError(
+            f"no layer of {model_name} below its classifier has a map over the frame: (N, C, h, w), or "
+            "(N, C, T, h, w) for clips"
+        )
     if layer is not None:
         if layer in layers:
             return layer
@@ -25,8 +30,7 @@ def choose_layer(
             f"{', '.join(close)}? (--layer list shows all)"
         )
     sides = {name: min(shape[-2:]) for name, shape in layers.items()}
-    # 18 instead of 16: without padding, a stride of 16 leaves 13 of 224 pixels (AlexNet, SqueezeNet).
-    enough = min(max(7, min(clip.shape[-2:]) / 18), max(sides.values()))
+    enough = next((side for side in _ENOUGH if side <= max(sides.values())), max(sides.values()))
     return [name for name, side in sides.items() if side >= enough][-1]
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from captum_ext.attr import LayerExcitationBackprop, RecurrentExcitationBackprop
 from captum_ext.excitation.operand import Negative
@@ -94,8 +94,8 @@ def explain(
         target (str, optional): ``"auto"``, the class with the highest score; a label; or a class's number.
             Default: ``"auto"``
         layer (str, optional): dotted name of the layer whose map is read. Default: the last one of
-            :func:`layer_shapes` whose short side is at least a sixteenth of the clip's and 7 pixels
-            (with a margin for layers that lose their border)
+            :func:`~captum_ext.explanation.layer_shapes` whose short side is at least 13 pixels; if there
+            is none, 7 pixels; if there is none, the most there are
         step (int, optional): time step to explain, for a model with scores at every step; negative ones
             count from the end. Default: the last
         negative (str, optional): see :class:`~captum_ext.attr.ExcitationBackprop`. Default: ``"support"``
@@ -129,7 +129,7 @@ def explain(
                 f"has none (nn.LSTM, nn.LSTMCell, ReLULSTM); use {method.removesuffix('-r')}"
             )
     forward = look(loaded, clip)
-    layer = choose_layer(loaded.name, forward.layers, clip, layer)
+    layer = choose_layer(loaded.name, forward.layers, layer)
     k = choose_target(target, forward.probabilities, loaded.labels)
     step = choose_step(step, forward.n_steps)
     probabilities = None if forward.per_frame is None else forward.per_frame[:, k].cpu()

@@ -47,7 +47,8 @@ def save(
         explanation (Explanation): of :func:`explain`.
         video (VideoClip): the clip as it was read, for its times.
         frames (Tensor): the pixels that the model saw, uint8 (T, 3, H, W).
-        facts (mapping): what is to stand in ``explanation.json`` besides: model, versions, command.
+        facts (mapping): what is to stand in ``explanation.json`` besides, plain values; with ``"model"``,
+            ``"weights"`` and ``"reads"``, and optionally ``"note"``, a remark for the report.
 
     Returns:
         list of Path: the files, in the order of ``FILES``.
@@ -64,7 +65,7 @@ def save(
     painted = side_by_side(frames, *(overlay(frames, result.maps) for result in results.values()))
     for path in (mp4, webp):
         save_animation(path, painted, fps)
-    _timeline(explanation, frames).save(timeline)
+    _timeline(explanation, frames, str(facts["reads"])).save(timeline)
     _report(explanation, video, frames, fps, facts).save(report)
     with replacing(arrays) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
@@ -142,15 +143,16 @@ def _description(explanation: Explanation, video: VideoClip) -> dict[str, object
     }
 
 
-def _timeline(explanation: Explanation, frames: Tensor) -> Image.Image:
+def _timeline(explanation: Explanation, frames: Tensor, reads: str) -> Image.Image:
     """One strip per method, below each other."""
+    curve = "; the curve is its probability in each frame" if reads == "frames" else ""
     strips = [
         timeline_strip(
             frames,
             result.maps,
             result.scores,
             window=result.window,
-            title=f"{METHODS[method]}: {explanation.label}",
+            title=f"{METHODS[method]}: {explanation.label}{curve}",
         )
         for method, result in explanation.results.items()
     ]
@@ -164,7 +166,7 @@ def _report(
     explanation: Explanation, video: VideoClip, frames: Tensor, fps: float, facts: Mapping[str, object]
 ) -> Report:
     results = explanation.results
-    report = Report(f"{explanation.label} in {Path(video.path).name}", max_side=224)
+    report = Report(f"Evidence for {explanation.label}", max_side=224)
     report.add_entry(
         ReportEntry(
             title=Path(video.path).stem,

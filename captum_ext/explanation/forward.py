@@ -31,7 +31,7 @@ class Forward:
 
 
 def layer_shapes(loaded: LoadedModel, clip: Tensor) -> dict[str, tuple[int, ...]]:
-    """The layers whose output is a map over the frame, in the order in which they finish.
+    """The layers below the classifier whose output is a map over the frame, in the order they finish in.
 
     Args:
         loaded (LoadedModel): the model, on the clip's device.
@@ -65,8 +65,11 @@ def look(loaded: LoadedModel, clip: Tensor) -> Forward:
         raise ValueError("the model's scores for this clip contain NaN or infinity")
     n_frames = len(first) if loaded.reads == "frames" else clip.shape[1]
     size = (n_frames, clip.shape[2], clip.shape[3])
-    shapes = {name: _map_shape(called, loaded.reads, size) for name, called in calls.items()}
-    layers = {name: shape for name, shape in shapes.items() if shape is not None}
+    layers = {}
+    for name in _below_classifier(loaded.model, list(calls)):
+        shape = _map_shape(calls[name], loaded.reads, size)
+        if shape is not None:
+            layers[name] = shape
     if loaded.reads == "frames":
         per_frame = _probabilities(joined)
         return Forward(per_frame.mean(0), per_frame, None, layers)
@@ -132,6 +135,17 @@ def _watched(model: nn.Module, calls: dict[str, list[tuple[int, ...]]]) -> Itera
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _below_classifier(model: nn.Module, finished: list[str]) -> list[str]:
+    """The layers that finish before the last one with a weight matrix; contrast is taken at its input."""
+    modules = dict(model.named_modules())
+    weighted = [
+        i
+        for i, name in enumerate(finished)
+        if any(parameter.dim() > 1 for parameter in modules[name].parameters(recurse=False))
+    ]
+    return finished[: weighted[-1]] if weighted else finished
 
 
 def _map_shape(

@@ -154,7 +154,7 @@ def map_at_boundary(
 
 
 def dense_matrix(linear, shape: tuple[int, ...]) -> Tensor:
-    """The matrix (n_out, n_in) of a linear function on tensors of ``shape``, by its action on unit vectors."""
+    """The matrix (n_out, n_in) of a linear function on tensors of ``shape``, from unit vectors."""
     basis = torch.eye(math.prod(shape), dtype=torch.float64).reshape(-1, *shape)
     return torch.stack([linear(unit[None]).flatten() for unit in basis], dim=1)
 

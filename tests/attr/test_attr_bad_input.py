@@ -125,19 +125,19 @@ def test_a_missing_target_is_an_assertion_error_as_in_captum(case):
 def test_a_list_of_targets_of_the_wrong_length_is_an_assertion_error(case, contrastive):
     explainer, x, _ = case
     target = [(3, 1)] * 3 if x.dim() == 5 else [1] * 3
-    with pytest.raises(AssertionError, match="(?i)target"):
+    with pytest.raises(AssertionError, match=r"(?i)target"):
         explainer.attribute(x, target, contrastive=contrastive)
 
 
 @pytest.mark.parametrize("target", ["cat", 1.0, torch.tensor(1.0), {"class": 1}])
 def test_a_target_of_a_wrong_type_is_refused(case, target):
     explainer, x, _ = case
-    with pytest.raises((AssertionError, TypeError), match="(?i)target"):
+    with pytest.raises((AssertionError, TypeError), match=r"(?i)target"):
         explainer.attribute(x, target)
 
 
 def test_a_class_without_a_step_is_refused_where_scores_have_steps():
-    with pytest.raises(AssertionError, match="(?i)target"):
+    with pytest.raises(AssertionError, match=r"(?i)target"):
         recurrent().attribute(toy_clips(), 1)
 
 

@@ -50,7 +50,7 @@ PLAIN = maps(small_cnn())
 
 
 def plain_or_clear_error(make, *errors):
-    """Either the map of the plain model, or one of our errors; anything else is a silent or obscure failure."""
+    """Either the map of the plain model, or one of our errors; anything else is a failure."""
     try:
         found = maps(make())
     except errors as error:
@@ -76,7 +76,7 @@ def compiled_by_jit(kind):
                 if kind == "script"
                 else torch.jit.trace(net[3], torch.rand(2, 6, 4, 4))
             )
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             pytest.skip(f"this torch cannot {kind} a module: {error}")
         return net
 
@@ -118,7 +118,7 @@ def test_activation_checkpointing_is_a_clear_error(reentrant):
         def forward(self, x):
             return self.net[2:](checkpoint(self.net[:2], x, use_reentrant=reentrant))
 
-    with pytest.raises(RuntimeError, match="(?i)checkpoint"):
+    with pytest.raises(RuntimeError, match=r"(?i)checkpoint"):
         maps(Checkpointed())
 
 

@@ -84,16 +84,12 @@ def contrastive(request):
 
 
 def mixed_flags(model):
-    """Flags as a user may have left them: some modules in training mode, hooks, gradients."""
+    """Flags as a user may have left them: a module in training mode, a frozen parameter, hooks."""
     model.fault.train()
     next(iter(model.parameters())).requires_grad_(False)
-    model.register_full_backward_pre_hook  # noqa: B018
-    handles = [
-        model.fault.register_forward_hook(lambda *_: None),
-        model.fault.register_forward_pre_hook(lambda *_: None, with_kwargs=False),
-        model.register_state_dict_pre_hook(lambda *_: None),
-    ]
-    return handles
+    model.fault.register_forward_hook(lambda *_: None)
+    model.fault.register_forward_pre_hook(lambda *_: None)
+    model.register_state_dict_pre_hook(lambda *_: None)
 
 
 def test_nothing_changes_on_success(case, contrastive):
@@ -118,7 +114,7 @@ def test_every_grad_mode_gives_the_same_map_and_stays(case, contrastive, mode):
 
 
 def test_inputs_made_in_inference_mode_can_be_explained(case):
-    model, explainer, x, target = case
+    _model, explainer, x, target = case
     expected = explainer.attribute(x, target)
     with torch.inference_mode():
         inference = x.clone()
@@ -209,7 +205,7 @@ def test_nothing_changes_when_our_own_code_fails(case, monkeypatch):
 
 
 def test_no_random_number_is_drawn(case):
-    model, explainer, x, target = case
+    _model, explainer, x, target = case
     random.seed(3), np.random.seed(3), torch.manual_seed(3)  # noqa: NPY002
     expected = random.random(), np.random.rand(), torch.rand(1)  # noqa: NPY002
     random.seed(3), np.random.seed(3), torch.manual_seed(3)  # noqa: NPY002

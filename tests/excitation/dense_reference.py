@@ -1,11 +1,11 @@
 """Excitation Backprop the slow way: dense matrices, explicit paths, loops over parents and children.
 
 A network is a tree of modules that say what they are: torch's own layers, and :class:`Fn`, :class:`Join`,
-:class:`Gate` and :class:`Product` for everything that torch writes as a function. The engine runs the network;
-:class:`Tape` runs the same tree on one example in float64 and knows nothing of the engine.
+:class:`Gate` and :class:`Product` for everything that torch writes as a function. The engine runs the
+network; :class:`Tape` runs the same tree on one example in float64 and knows nothing of the engine.
 
-The rule. Between two non-linear operations everything linear is one map. A parent j in state s_j = +-1 gives a
-child i the share
+The rule. Between two non-linear operations everything linear is one map. A parent j in state s_j = +-1 gives
+a child i the share
 
     sum over the paths p from i to j of (s_j a_i w_p)^+     /     the same, summed over all children,
 
@@ -27,11 +27,11 @@ from captum_ext.models import ReLULSTM
 TINY = 1e-13
 
 
-# ------------------------------------------------------------------------------------------ describing networks
+# ---------------------------------------------------------------------------------------- describing networks
 
 
 class Fn(nn.Module):
-    """A function of one tensor and what it is: linear, affine, move, own, plus, relu, norm or max."""
+    """A function of one tensor and what it is: linear, affine, move, own, plus, relu, norm, max or sort."""
 
     def __init__(self, kind: str, fn: Callable[[Tensor], Tensor], gamma: Tensor | None = None) -> None:
         super().__init__()
@@ -96,19 +96,25 @@ def kind_of(module: nn.Module) -> str:
     if isinstance(module, Fn):
         return module.kind
     kinds = {
-        "linear": LINEAR, "max": WINNER, "affine": BATCH_NORM, "norm": NORM, "relu": nn.ReLU, "plus": POSITIVE, "own": OWN_SIGN,
+        "linear": LINEAR,
+        "max": WINNER,
+        "affine": BATCH_NORM,
+        "norm": NORM,
+        "relu": nn.ReLU,
+        "plus": POSITIVE,
+        "own": OWN_SIGN,
         "move": MOVE,
-    }  # fmt: skip
+    }
     # nn.ReLU6 is an nn.Hardtanh, so the positive ones come first.
     return next(kind for kind, types in kinds.items() if isinstance(module, types))
 
 
-# ------------------------------------------------------------------------------------------ the slow computation
+# ---------------------------------------------------------------------------------------- slow computation
 
 
 def linear_part(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A layer without its bias; any other affine function minus its value at 0."""
-    if isinstance(fn, nn.Module) and isinstance(getattr(fn, "bias", None), Tensor) and kind_of(fn) == "linear":
+    if isinstance(fn, LINEAR) and isinstance(getattr(fn, "bias", None), Tensor):
         fn = copy.deepcopy(fn)
         fn.bias = None
         return fn
@@ -230,6 +236,12 @@ class Tape:
             columns.append((fn(lowered) < value).reshape(-1))
         return self.state(value, (node, torch.stack(columns, dim=1).double(), self.own_signs(node)))
 
+    def sort(self, fn: Callable[[Tensor], Tensor], node: Node) -> Node:
+        """Every entry keeps its mass wherever it is put; for entries that are all different."""
+        value = fn(node.value.clone())
+        same = (value.reshape(-1, 1) == node.value.reshape(1, -1)).double()
+        return self.state(value, (node, same, self.own_signs(node)))
+
     def gated(self, fn: Callable[[Tensor, Tensor], Tensor], value: Node, gate: Node) -> Node:
         output = fn(value.value.clone(), gate.value)
         copies = dense(lambda v: v.expand(output.shape).clone(), value.value)[0]
@@ -238,7 +250,8 @@ class Tape:
     def product(self, fn: Callable[[Tensor, Tensor], Tensor], a: Node, b: Node) -> Node:
         output = fn(a.value.clone(), b.value.clone())
         halves = [dense(lambda v: v.expand(output.shape) / 2, node.value)[0] for node in (a, b)]
-        return self.state(output, *((node, half, self.own_signs(node)) for node, half in zip((a, b), halves)))
+        routes = zip((a, b), halves, map(self.own_signs, (a, b)), strict=True)
+        return self.state(output, *routes)
 
     def own_signs(self, node: Node) -> list[int]:
         return [-1 if z < 0 and not self.clamp else 1 for z in node.value.reshape(-1).tolist()]
@@ -270,6 +283,7 @@ class Tape:
             "own": self.activation,
             "norm": self.norm,
             "max": self.winner,
+            "sort": self.sort,
             "move": lambda fn, n: self.join(fn, n, moves=True),
         }
         return rules[kind](module, node)
@@ -289,8 +303,10 @@ class Tape:
         mass[index] = 1.0
         self.hand_down(output, mass, [1] * len(mass))
         for state in reversed(self.states[1:]):
+            self.dropped += sum(state.mass)
             for node, routing, signs in state.routes:
                 routed = (routing.T @ torch.tensor(state.mass, dtype=torch.float64)).tolist()
+                self.dropped -= sum(routed)
                 self.hand_down(node, routed, signs)
         return self.states[0].mass
 
@@ -303,10 +319,8 @@ class Tape:
             shares = []
             for state, up, down in paths:
                 for i, a in enumerate(state.value):
-                    if node.bare[j]:
-                        share = up[j][i]
-                    else:
-                        share = self.contribution(a, up[j][i], down[j][i], signs[j])
+                    weights = up[j][i], down[j][i]
+                    share = weights[0] if node.bare[j] else self.contribution(a, *weights, signs[j])
                     if share > 0.0:
                         shares.append((state, i, share))
             total = sum(share for _, _, share in shares) + self.also_in_the_denominator(node, j)
@@ -339,7 +353,7 @@ def explain(
     return torch.tensor(mass, dtype=torch.float64).reshape(x.shape), run.dropped
 
 
-# ------------------------------------------------------------------------------------------ building test cases
+# ---------------------------------------------------------------------------------------- building test cases
 
 
 def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -353,6 +367,9 @@ def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
             if isinstance(layer, BATCH_NORM):
                 layer.running_mean.normal_(generator=generator)
                 layer.running_var.uniform_(0.5, 2.0, generator=generator)
+            if isinstance(layer, (*BATCH_NORM, *NORM)) and layer.weight is not None:
+                layer.weight.view(-1)[::2] = -layer.weight.view(-1)[::2].abs()  # gamma of either sign
+                layer.weight.view(-1)[1::2] = layer.weight.view(-1)[1::2].abs()
     return module
 
 
@@ -361,7 +378,7 @@ def numbers(*shape: int, signed: bool = True, seed: int = 0) -> Tensor:
     return x if signed else x.abs()
 
 
-def classifier_on(body: nn.Module, x: Tensor, n_classes: int = 2, seed: int = 0) -> nn.Sequential:
+def classifier_on(body: nn.Module, x: Tensor, n_classes: int = 2, seed: int = 2) -> nn.Sequential:
     """``body`` with a linear classifier on all its units."""
     body = randomize(body, seed)
     with torch.no_grad():

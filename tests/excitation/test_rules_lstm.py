@@ -1,12 +1,13 @@
 """LSTMs, cell by cell and neuron by neuron, along the value path of Bargal et al. (2018).
 
-h_t = o phi(c_t): all to c_t. c_t = f c_{t-1} + i g: shared by what supports c_t's sign. g: one joint step over
-x_t and h_{t-1}. The gates get nothing. A constant initial state is a bias.
+h_t = o phi(c_t): all to c_t. c_t = f c_{t-1} + i g: shared by what supports c_t's sign. g: one joint step
+over x_t and h_{t-1}. The gates get nothing. A constant initial state is a bias.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import chain
 
 import pytest
 import torch
@@ -141,7 +142,7 @@ def explain_scalar(lstm, head, x, step, target, negative, h_0=None, c_0=None):
             index += 1
             y, _, _ = cell.forward(sequence[::-1] if direction else sequence, *states)
             outputs.append(y[::-1] if direction else y)
-        sequence = [sum((y[t] for y in outputs), []) for t in range(len(sequence))]
+        sequence = [list(chain(*(y[t] for y in outputs))) for t in range(len(sequence))]
     mass = [[0.0] * n for _ in sequence]
     mass[step] = classifier_step(head.weight[target].tolist(), sequence[step], clamp)
     for directions in reversed(layers):
@@ -336,7 +337,8 @@ def explain_seeded(net, start, x, negative, words_compete=True):
     for layer, mass, values in zip((net.to_h, net.to_c), m_states, pre, strict=True):
         for j in range(H):
             s = cell.sign(values[j])
-            shares = [cell.pull(s, a, w) for a, w in zip(start.tolist(), layer.weight[j].tolist(), strict=True)]
+            weights = layer.weight[j].tolist()
+            shares = [cell.pull(s, a, w) for a, w in zip(start.tolist(), weights, strict=True)]
             for k, share in enumerate(shares):
                 m_start[k] += mass[j] * share / sum(shares) if sum(shares) else 0.0
     return torch.tensor(m_start, dtype=torch.float64), torch.tensor(m_x, dtype=torch.float64)
@@ -450,7 +452,8 @@ def test_gru_like_cell_written_by_hand_follows_the_same_rules(negative):
                         below[k] += mass[j] * enters / total * share / sum(shares)
             expected.insert(0, below[:D])
             mass = below[D:]
-        torch.testing.assert_close(maps[row], torch.tensor(expected).double(), rtol=1e-9, atol=1e-9)
+        expected = torch.tensor(expected, dtype=torch.float64)
+        torch.testing.assert_close(maps[row], expected, rtol=1e-9, atol=1e-9)
 
 
 def test_layer_maps_of_the_recurrent_layers_input():
