@@ -256,26 +256,32 @@ def _explain(arguments: argparse.Namespace, command: Sequence[str]) -> None:
         )
         bar.update()
         bar.set_description_str("writing")
-        facts = {
-            "command": shlex.join(["captum-ext", *command]),
-            "versions": _versions(),
-            "clip": arguments.clip,
-            "model": loaded.name,
-            "weights": loaded.weights,
-            "reads": loaded.reads,
-            "transform": asdict(loaded.transform),
-            "negative": arguments.negative,
-            "seed": arguments.seed,
-            "device": str(device),
-            "note": _note(loaded),
-        }
-        paths = save(out, explanation, video, frames, facts)
+        paths = save(out, explanation, video, frames, _facts(arguments, command, loaded, device))
         bar.update()
     if loaded.weights == "random":
         print(f"captum-ext: warning: {_RANDOM}", file=sys.stderr)
     if not arguments.quiet:
         _print_summary(loaded, video, explanation)
         print("\n" + "\n".join(map(str, paths)))
+
+
+def _facts(
+    arguments: argparse.Namespace, command: Sequence[str], loaded: LoadedModel, device: torch.device
+) -> dict[str, object]:
+    """What was run and how, for explanation.json and the report."""
+    return {
+        "command": shlex.join(["captum-ext", *command]),
+        "versions": _versions(),
+        "clip": arguments.clip,
+        "model": loaded.name,
+        "weights": loaded.weights,
+        "reads": loaded.reads,
+        "transform": asdict(loaded.transform),
+        "negative": arguments.negative,
+        "seed": arguments.seed,
+        "device": str(device),
+        "note": _note(loaded),
+    }
 
 
 def _note(loaded: LoadedModel) -> str:

@@ -39,9 +39,9 @@ class ExcitationAttribution(Attribution):
         raise NotImplementedError(f"attribute_future is not implemented for {self.get_name()}")
 
 
-def check_map(attribution: Tensor) -> Tensor:
-    """A finished map: detached, contiguous and finite."""
-    attribution = attribution.detach().contiguous()
+def check_map(attribution: Tensor, dtype: torch.dtype) -> Tensor:
+    """A finished map: detached, contiguous, finite, in the dtype of the inputs."""
+    attribution = attribution.detach().to(dtype).contiguous()
     if not torch.isfinite(attribution).all():
         raise ValueError(
             "the attribution contains NaN or infinity; check the model's weights and activations for them"

@@ -1,38 +1,82 @@
-"""The contrast: evidence for a class that is not evidence for its dual."""
+"""Evidence for a class, normalised per example, and its contrast with the evidence for the dual."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from captum_ext.attr._time import FrameOrder, normalized
 from captum_ext.excitation import Mass, Recording
+from captum_ext.excitation.numerics import safe_divide
 
-__all__ = ["contrast", "evidence"]
+__all__ = ["contrast", "evidence", "examples_of", "normalized_evidence"]
+
+_UNREACHABLE = (
+    "no evidence can reach {what} from the output: it does not lie between the output and the inputs, or a "
+    "part of the model in between is detached"
+)
 
 
-def evidence(recording: Recording, at: Sequence[Tensor], dual: bool = False) -> list[Mass]:
+def evidence(recording: Recording, at: Sequence[Tensor], what: str) -> list[Mass]:
     """Mass at some tensors, from one at the selected output unit of every example (eqs. 1-4)."""
-    return recording.propagate([recording.output], [Mass(torch.ones_like(recording.output))], at, dual)
+    return _from_output(recording, torch.ones_like(recording.output), at, what)
 
 
-def contrast(
-    recording: Recording,
-    at: Sequence[Tensor],
-    n_examples: int,
-    order: FrameOrder = "NT",
-    batch_axis: int = 0,
-) -> list[Mass]:
-    """P_N - dual P_N, each normalised to sum 1 per example (eqs. 5-7)."""
+def normalized_evidence(
+    recording: Recording, at: Sequence[Tensor], what: str, dual: bool = False
+) -> tuple[list[Mass], Tensor]:
+    """Mass divided by the total of its example over time and neurons (eqs. 5 and 6), and the totals (N,)."""
+    ones = torch.ones_like(recording.output)
+    masses = _from_output(recording, ones, at, what, dual)
+    examples = examples_of(recording, at, masses, what, dual)
+    total = masses[0].total.new_zeros(len(ones))
+    for mass, example in zip(masses, examples, strict=True):
+        total = total.index_add(0, example.flatten(), mass.total.flatten())
+    factor = safe_divide(torch.ones_like(total), total)
+    scaled = [mass.scaled(factor[example]) for mass, example in zip(masses, examples, strict=True)]
+    return scaled, total
+
+
+def examples_of(
+    recording: Recording, at: Sequence[Tensor], masses: Sequence[Mass], what: str, dual: bool = False
+) -> list[Tensor]:
+    """Which example each entry of ``masses`` belongs to, however the model orders its rows.
+
+    Example i starts with mass i + 1, so that it arrives i + 1 times as heavy. Entries without mass count as 0.
+    """
+    n = len(recording.output)
+    if n == 1:
+        return [torch.zeros_like(mass.total, dtype=torch.long) for mass in masses]
+    tags = torch.arange(1, n + 1, device=recording.output.device).to(recording.output.dtype)
+    tagged = _from_output(recording, tags, at, what, dual)
+    return [
+        (safe_divide(t.total, m.total).round().long() - 1).clamp(0, n - 1)
+        for t, m in zip(tagged, masses, strict=True)
+    ]
+
+
+def contrast(recording: Recording, at: Sequence[Tensor], what: str) -> list[Mass]:
+    """Normalised mass minus normalised mass of the dual output unit (eq. 7)."""
     if not recording.classifier:
         raise ValueError(
             "no weighted layer was found between the output and the input, so there is no dual unit to "
             "contrast with; use contrastive=False"
         )
-    positive, dual = (
-        normalized(evidence(recording, at, is_dual), n_examples, order, batch_axis)
-        for is_dual in (False, True)
-    )
+    positive, total = normalized_evidence(recording, at, what)
+    dual, dual_total = normalized_evidence(recording, at, what, dual=True)
+    one_sided = (total > 0) != (dual_total > 0)
+    if one_sided.any():
+        warnings.warn(
+            f"for {int(one_sided.sum())} of {len(total)} examples only one of the target and its dual has any "
+            "evidence, so their contrastive maps do not sum to 0 (see the convergence delta)",
+            stacklevel=4,
+        )
     return [p.minus(d) for p, d in zip(positive, dual, strict=True)]
+
+
+def _from_output(
+    recording: Recording, start: Tensor, at: Sequence[Tensor], what: str, dual: bool = False
+) -> list[Mass]:
+    return recording.propagate([recording.output], [Mass(start)], at, _UNREACHABLE.format(what=what), dual)

@@ -9,12 +9,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 from captum_ext._compat import TargetType, format_additional_forward_args, run_forward
 from captum_ext.excitation import Recording, capture, record, unwrap
 from captum_ext.excitation.operand import Negative
 
-__all__ = ["Captured", "ForwardPass", "check_negative", "find_layer", "forward_pass"]
+__all__ = ["NOT_BELOW", "Captured", "ForwardPass", "check_negative", "find_layer", "forward_pass"]
+
+NOT_BELOW = (
+    "no evidence can reach the layer from where mass was normalised (the contrast layer, or the boundary of "
+    "CNN and recurrent layers): choose a layer below it"
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,11 @@ class ForwardPass:
     calls: Mapping[str, list[Tensor]]
 
     @property
+    def contrast_tensors(self) -> list[Tensor]:
+        """Where the contrast is taken: the contrast layer's calls, or the inputs of the classifier."""
+        return self.calls.get("contrast layer") or [a.tensor for a in self.recording.classifier_inputs]
+
+    @property
     def n_examples(self) -> int:
         """N."""
         return self.inputs[0].shape[0]
@@ -58,6 +70,7 @@ def forward_pass(
     """Run the model on detached copies of the inputs with gradients on, whatever the caller's grad mode."""
     _check_inputs(inputs)
     model = unwrap(model)
+    _check_running_statistics(model)
     with torch.inference_mode(False), torch.enable_grad():
         leaves = tuple(x.detach().clone().requires_grad_() for x in inputs)
         extra = _detached(format_additional_forward_args(additional_forward_args))
@@ -137,11 +150,25 @@ def _check_inputs(inputs: Sequence[Tensor]) -> None:
             raise ValueError(f"input {index} contains NaN or infinity")
 
 
+def _check_running_statistics(model: nn.Module) -> None:
+    """Refuse modules that write to themselves when they run in training mode."""
+    for path, module in model.named_modules():
+        tracks = isinstance(module, _NormBase) and module.track_running_stats
+        if module.training and (tracks or isinstance(module, _SpectralNorm)):
+            raise ValueError(
+                f"module '{path}' ({type(module).__name__}) is in training mode, where running it changes the "
+                "model and couples examples; call model.eval() first"
+            )
+
+
 def _check_output(output: Tensor, n: int) -> None:
-    # Captum's own message and type for a missing target.
-    assert output.numel() == n, (  # noqa: S101
-        "Target not provided when necessary, cannot take gradient with respect to multiple outputs."
-    )
+    if output.numel() != n:
+        # Captum's own type and first words for a missing target.
+        raise AssertionError(
+            "Target not provided when necessary, cannot take gradient with respect to multiple outputs: the "
+            f"target selects an output of shape {tuple(output.shape)} for {n} examples; for scores (N, T, K) "
+            "pass target=(t, k)"
+        )
     if output.grad_fn is None:
         raise ValueError(
             "the model's output does not depend on its inputs in a way torch can follow (a part of it runs "

@@ -8,10 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from captum_ext.excitation import Mass
-from captum_ext.excitation.numerics import safe_divide
-
-__all__ = ["FrameOrder", "example_of_row", "normalized", "per_example", "unfold_time"]
+__all__ = ["FrameOrder", "example_of_row", "per_example", "unfold_time"]
 
 FrameOrder = Literal["NT", "TN"]
 
@@ -27,55 +24,62 @@ def example_of_row(n_rows: int, n_examples: int, order: FrameOrder, device: torc
     return rows // (n_rows // n_examples) if order == "NT" else rows % n_examples
 
 
-def per_example(
-    tensors: Sequence[Tensor], n_examples: int, order: FrameOrder = "NT", batch_axis: int = 0
-) -> Tensor:
-    """Sum of all entries of the tensors that belong to each example, (N,)."""
-    total = tensors[0].new_zeros(n_examples)
-    for tensor in tensors:
-        rows = tensor.movedim(batch_axis, 0).flatten(1).sum(1) if tensor.dim() > 1 else tensor
-        total = total.index_add(0, example_of_row(len(rows), n_examples, order, tensor.device), rows)
+def per_example(maps: Sequence[Tensor], n_examples: int, order: FrameOrder = "NT") -> Tensor:
+    """Sum of all entries of the maps that belong to each example, (N,)."""
+    total = maps[0].new_zeros(n_examples)
+    for found in maps:
+        rows = found.flatten(1).sum(1) if found.dim() > 1 else found
+        total = total.index_add(0, example_of_row(len(rows), n_examples, order, found.device), rows)
     return total
 
 
-def normalized(
-    masses: Sequence[Mass], n_examples: int, order: FrameOrder = "NT", batch_axis: int = 0
-) -> list[Mass]:
-    """Divide the mass of each example by its total over time and neurons (eqs. 5 and 6)."""
-    total = per_example([mass.total for mass in masses], n_examples, order, batch_axis)
-    factor = safe_divide(torch.ones_like(total), total)
-    result = []
-    for mass in masses:
-        examples = example_of_row(mass.total.shape[batch_axis], n_examples, order, total.device)
-        shape = [1] * mass.total.dim()
-        shape[batch_axis] = -1
-        result.append(mass.scaled(factor[examples].view(shape)))
-    return result
+def unfold_time(
+    calls: Sequence[Tensor],
+    n_examples: int,
+    order: FrameOrder,
+    n_frames: int | None = None,
+    time_first: bool = False,
+) -> Tensor:
+    """Bring the calls of a layer into one map whose row i is example i and whose axis 2 is time.
 
-
-def unfold_time(calls: Sequence[Tensor], n_examples: int, order: FrameOrder, what: str) -> Tensor:
-    """Bring the calls of a layer into one map whose row i is example i.
+    Args:
+        calls (Sequence[Tensor]): the map of every call.
+        n_examples (int): N.
+        order (str): how frames are folded into the batch.
+        n_frames (int, optional): T, where the layer is known to see a clip of T frames.
+        time_first (bool): layers on whole sequences see (T, N, D) and not (N, T, D).
 
     Shape:
-        one call (N, C, *): as it is; one call (N * T, C, *) of a per-frame layer, or T calls (N, C, *):
-        (N, C, T, *).
+        T calls (N, C, *), one call (N * T, C, *), or a sequence (N, T, D): (N, C, T, *). A layer that sees
+        whole clips, (N, C, T, h, w), or whose T is not known: as it is.
     """
     shapes = {tuple(call.shape) for call in calls}
     if len(shapes) > 1:
-        raise ValueError(f"the calls of {what} have different shapes {sorted(shapes)} and cannot be stacked")
+        raise ValueError(
+            f"the calls of the layer have different shapes {sorted(shapes)}, so they do not stack"
+        )
     first = calls[0]
     if len(calls) > 1:
         if first.shape[0] != n_examples:
             raise ValueError(
-                f"{what} was called {len(calls)} times with {first.shape[0]} rows for {n_examples} examples; "
+                f"the layer was called {len(calls)} times with {first.shape[0]} rows for {n_examples} examples; "
                 "choose a layer that runs on the whole batch in each call"
             )
         return torch.stack(list(calls), dim=min(2, first.dim()))
-    if first.shape[0] == n_examples:
+    if n_frames is not None and first.dim() == 3:
+        sequences = {False: (n_examples, n_frames), True: (n_frames, n_examples)}
+        for is_time_first in (time_first, not time_first):
+            if tuple(first.shape[:2]) == sequences[is_time_first]:
+                return first.permute(1, 2, 0) if is_time_first else first.transpose(1, 2)
+    if first.shape[0] == n_examples and (n_frames != 1 or first.dim() == 5):
         return first
-    n_frames = first.shape[0] // n_examples
-    example_of_row(first.shape[0], n_examples, order, first.device)
-    folded = (n_examples, n_frames) if order == "NT" else (n_frames, n_examples)
+    rows_per_example = example_of_row(first.shape[0], n_examples, order, first.device).numel() // n_examples
+    if n_frames not in (None, rows_per_example):
+        raise ValueError(
+            f"the layer ran on {first.shape[0]} rows for {n_examples} clips of {n_frames} frames; choose a layer "
+            "that runs once per frame or on whole clips"
+        )
+    folded = (n_examples, rows_per_example) if order == "NT" else (rows_per_example, n_examples)
     frames = first.reshape(*folded, *first.shape[1:])
     frames = frames if order == "NT" else frames.transpose(0, 1)
     return frames.movedim(1, 2) if frames.dim() > 2 else frames

@@ -16,7 +16,7 @@ from captum_ext._compat import (
 )
 from captum_ext.attr._base import ExcitationAttribution, check_map
 from captum_ext.attr._contrast import contrast, evidence
-from captum_ext.attr._forward import Captured, find_layer, forward_pass
+from captum_ext.attr._forward import NOT_BELOW, Captured, find_layer, forward_pass
 from captum_ext.attr._time import per_example
 from captum_ext.excitation.operand import Negative
 
@@ -144,12 +144,13 @@ class ExcitationBackprop(ExcitationAttribution):
             run.recording.check([])
             n = run.n_examples
             if contrastive:
-                at = run.calls.get("contrast layer") or [a.tensor for a in run.recording.classifier_inputs]
-                masses = run.recording.propagate(at, contrast(run.recording, at, n), run.inputs)
+                at = run.contrast_tensors
+                masses = contrast(run.recording, at, "the contrast layer")
+                masses = run.recording.propagate(at, masses, run.inputs, NOT_BELOW)
             else:
-                masses = evidence(run.recording, run.inputs)
+                masses = evidence(run.recording, run.inputs, "the inputs")
             maps = [mass.total for mass in masses]
             delta = float(not contrastive) - per_example(maps, n)
-            attributions = tuple(check_map(found) for found in maps)
+            attributions = tuple(check_map(found, x.dtype) for found, x in zip(maps, tensors, strict=True))
         formatted = cast(TensorOrTupleOfTensorsGeneric, format_output(was_tuple, attributions))
         return (formatted, delta.detach()) if return_convergence_delta else formatted

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from captum_ext._compat import TargetType, TensorOrTupleOfTensorsGeneric, format_tensor_into_tuples, log_usage
 from captum_ext.attr._base import ExcitationAttribution, check_map
 from captum_ext.attr._contrast import contrast, evidence
-from captum_ext.attr._forward import Captured, find_layer, forward_pass
+from captum_ext.attr._forward import NOT_BELOW, Captured, find_layer, forward_pass
 from captum_ext.attr._time import FrameOrder, per_example, unfold_time
 from captum_ext.excitation.operand import Negative
 
@@ -137,12 +137,13 @@ class LayerExcitationBackprop(LayerAttribution, ExcitationAttribution):
             calls, n = run.calls["layer"], run.n_examples
             run.recording.check(calls)
             if contrastive:
-                at = run.calls.get("contrast layer") or [a.tensor for a in run.recording.classifier_inputs]
-                masses = contrast(run.recording, at, n, self.frame_order)
-                masses = run.recording.propagate(at, masses, calls)
+                at = run.contrast_tensors
+                masses = contrast(run.recording, at, "the contrast layer")
+                masses = run.recording.propagate(at, masses, calls, NOT_BELOW)
             else:
-                masses = evidence(run.recording, calls)
+                masses = evidence(run.recording, calls, "the layer")
             maps = [mass.total for mass in masses]
             delta = float(not contrastive) - per_example(maps, n, self.frame_order)
-            attribution = check_map(unfold_time(maps, n, self.frame_order, "the layer"))
+            attribution = unfold_time(maps, n, self.frame_order)
+            attribution = check_map(attribution, run.inputs[0].dtype)
         return (attribution, delta.detach()) if return_convergence_delta else attribution

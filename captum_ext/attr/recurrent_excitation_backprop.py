@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from typing import Literal, overload
 
+import torch
 from captum.attr import LayerAttribution
 from torch import Tensor, nn
 
-from captum_ext._compat import TargetType, log_usage
+from captum_ext._compat import (
+    TargetType,
+    TensorOrTupleOfTensorsGeneric,
+    format_output,
+    format_tensor_into_tuples,
+    is_tuple,
+    log_usage,
+)
 from captum_ext.attr._base import ExcitationAttribution, check_map
-from captum_ext.attr._contrast import contrast, evidence
-from captum_ext.attr._forward import Captured, ForwardPass, find_layer, forward_pass
-from captum_ext.attr._time import FrameOrder, normalized, per_example, unfold_time
+from captum_ext.attr._contrast import contrast, evidence, examples_of, normalized_evidence
+from captum_ext.attr._forward import NOT_BELOW, Captured, ForwardPass, find_layer, forward_pass
+from captum_ext.attr._time import FrameOrder, example_of_row, unfold_time
+from captum_ext.excitation import Mass
 from captum_ext.excitation.operand import Negative
 
 __all__ = ["RecurrentExcitationBackprop"]
 
 Layout = Literal["NCTHW", "NTCHW"]
+_BOUNDARY = "the boundary of CNN and recurrent layers"
 
 
 class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
@@ -86,42 +96,42 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
     @overload
     def attribute(
         self,
-        inputs: Tensor,
+        inputs: TensorOrTupleOfTensorsGeneric,
         target: TargetType = None,
         additional_forward_args: object = None,
         *,
         contrastive: bool = False,
         sum_channels: bool = False,
         return_convergence_delta: Literal[False] = False,
-    ) -> Tensor: ...
+    ) -> TensorOrTupleOfTensorsGeneric: ...
 
     @overload
     def attribute(
         self,
-        inputs: Tensor,
+        inputs: TensorOrTupleOfTensorsGeneric,
         target: TargetType = None,
         additional_forward_args: object = None,
         *,
         contrastive: bool = False,
         sum_channels: bool = False,
         return_convergence_delta: Literal[True],
-    ) -> tuple[Tensor, Tensor]: ...
+    ) -> tuple[TensorOrTupleOfTensorsGeneric, Tensor]: ...
 
     @log_usage()  # type: ignore[untyped-decorator]
     def attribute(
         self,
-        inputs: Tensor,
+        inputs: TensorOrTupleOfTensorsGeneric,
         target: TargetType = None,
         additional_forward_args: object = None,
         *,
         contrastive: bool = False,
         sum_channels: bool = False,
         return_convergence_delta: bool = False,
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]:
         """Compute the map.
 
         Args:
-            inputs (Tensor): the clips.
+            inputs (Tensor or tuple[Tensor]): the clips.
             target (int, tuple, Tensor or list, optional): the output unit, in any of Captum's forms; the
                 n-th time step of the papers is the tuple ``(n, k)`` for outputs (N, T, K).
             additional_forward_args (Any, optional): further arguments of the model.
@@ -135,34 +145,37 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
             layer's channels C' (1 with ``sum_channels``).
 
         Returns:
-            *Tensor* of **attributions**: per clip they sum to 1 (cEB-R: 0) minus the delta; with
-            ``return_convergence_delta`` a pair of attributions and **delta** (N,).
+            *Tensor* (or tuple of one, as the inputs) of **attributions**: per clip they sum to 1 (cEB-R: 0)
+            minus the delta; with ``return_convergence_delta`` a pair of attributions and **delta** (N,).
 
         Raises:
             ValueError: clips of the wrong rank or with frames and channels swapped, a model in which no
                 recurrent layer runs, a layer that is not below the boundary, a wrong ``frame_order``.
             UnsupportedOperationError: evidence flows through an operation that has no rule.
         """
-        self._check_layout(inputs)
+        was_tuple = is_tuple(inputs)
+        (clips,) = self._check_layout(format_tensor_into_tuples(inputs))
         captured = {"layer": Captured(self.layer)}
         if self.boundary is not None:
             captured["boundary"] = Captured(self.boundary)
         with forward_pass(
-            self.model, (inputs,), target, additional_forward_args, self.negative, captured
+            self.model, (clips,), target, additional_forward_args, self.negative, captured
         ) as run:
             layer = run.calls["layer"]
             run.recording.check(layer)
             at, batch_axis = self._boundary(run)
-            n, order = run.n_examples, self.frame_order
             if contrastive:
-                frames = contrast(run.recording, at, n, order, batch_axis)
+                frames = contrast(run.recording, at, _BOUNDARY)
             else:
-                frames = normalized(evidence(run.recording, at), n, order, batch_axis)
-            maps = [mass.total for mass in run.recording.propagate(at, frames, layer)]
-            delta = float(not contrastive) - per_example(maps, n, order)
-            attribution = unfold_time(maps, n, order, "the layer")
-            self._check_frame_order(maps, [mass.total for mass in frames], batch_axis, n)
-            attribution = check_map(attribution.sum(1, keepdim=True) if sum_channels else attribution)
+                frames, _ = normalized_evidence(run.recording, at, _BOUNDARY)
+            maps = [mass.total for mass in run.recording.propagate(at, frames, layer, NOT_BELOW)]
+            n_frames = clips.shape[self.layout.index("T")]
+            self._check_frame_order(run, maps, at, frames, batch_axis, n_frames)
+            attribution = unfold_time(maps, run.n_examples, self.frame_order, n_frames, batch_axis == 1)
+            delta = float(not contrastive) - attribution.flatten(1).sum(1)
+            if sum_channels:
+                attribution = attribution.sum(1, keepdim=True)
+            attribution = format_output(was_tuple, (check_map(attribution, clips.dtype),))
         return (attribution, delta.detach()) if return_convergence_delta else attribution
 
     def _boundary(self, run: ForwardPass) -> tuple[list[Tensor], int]:
@@ -178,34 +191,66 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
             )
         return [call.input for call in calls], calls[0].batch_axis
 
-    def _check_layout(self, inputs: Tensor) -> None:
-        if not isinstance(inputs, Tensor):
-            raise TypeError(f"inputs must be one tensor of clips, got {type(inputs).__name__}")
-        if inputs.dim() != 5:
+    def _check_layout(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+        if len(inputs) != 1:
+            raise ValueError(f"inputs must be one tensor of clips, got {len(inputs)} tensors")
+        (clips,) = inputs
+        if clips.dim() != 5:
             raise ValueError(
-                f"inputs must have the 5 axes {', '.join(self.layout)}, got the shape {tuple(inputs.shape)}"
+                f"inputs must have the 5 axes {', '.join(self.layout)}, got the shape {tuple(clips.shape)}"
             )
-        channels, frames = (inputs.shape[self.layout.index(axis)] for axis in "CT")
+        channels, frames = (clips.shape[self.layout.index(axis)] for axis in "CT")
         other = "NTCHW" if self.layout == "NCTHW" else "NCTHW"
-        if channels > 4 and frames in (1, 3):
+        if channels > 4 and frames == 3:
             raise ValueError(
                 f"axis C (axis {self.layout.index('C')} of layout {self.layout!r}) has {channels} entries "
                 f"and axis T has {frames}: frames and channels look swapped; pass layout={other!r} or permute"
             )
+        return (clips,)
 
-    def _check_frame_order(self, maps: list[Tensor], frames: list[Tensor], batch_axis: int, n: int) -> None:
-        """The mass of each frame at the layer must be that of the boundary, up to what was dropped."""
-        if len(frames) > 1 or len(maps) > 1 or n == 1 or frames[0].dim() != 3:
+    def _check_frame_order(
+        self,
+        run: ForwardPass,
+        maps: list[Tensor],
+        at: list[Tensor],
+        frames: list[Mass],
+        batch_axis: int,
+        n_frames: int,
+    ) -> None:
+        """Raise if the rows of a layer that sees the frames as a batch are not ordered as declared."""
+        n = run.n_examples
+        if n == 1 or n_frames == 1 or len(maps) > 1 or maps[0].shape[0] != n * n_frames:
             return
-        expected = frames[0].movedim(batch_axis, 0).sum(2)  # (N, T)
-        rows = maps[0].flatten(1).sum(1)
-        if rows.numel() != expected.numel():
-            return
-        found = {"NT": rows.view(n, -1), "TN": rows.view(-1, n).T}
-        distance = {order: (expected - value).abs().sum() for order, value in found.items()}
-        other = "TN" if self.frame_order == "NT" else "NT"
-        if distance[other] < 0.5 * distance[self.frame_order] and distance[self.frame_order] > 1e-3:
+        if len(at) == 1 and at[0].shape[0] == n * n_frames:
+            agrees = self._rows_agree(run, at, n)
+        else:
+            agrees = self._masses_agree(maps[0], frames, batch_axis, n)
+        if not agrees:
+            other = "TN" if self.frame_order == "NT" else "NT"
             raise ValueError(
-                f"the layer's rows do not follow frame_order={self.frame_order!r}: the mass of the frames "
-                f"matches {other!r}; pass frame_order={other!r}"
+                f"the rows of the layer do not follow frame_order={self.frame_order!r}; pass "
+                f"frame_order={other!r}"
             )
+
+    def _rows_agree(self, run: ForwardPass, at: list[Tensor], n: int) -> bool:
+        """Whether each row of a folded boundary belongs to the example that the order gives it."""
+        masses = evidence(run.recording, at, _BOUNDARY)
+        (found,) = examples_of(run.recording, at, masses, _BOUNDARY)
+        declared = example_of_row(len(found), n, self.frame_order, found.device)
+        has_mass = masses[0].total != 0
+        declared = declared.view(-1, *[1] * (found.dim() - 1)).expand_as(found)
+        return bool((found == declared)[has_mass].all())
+
+    def _masses_agree(self, rows: Tensor, frames: list[Mass], batch_axis: int, n: int) -> bool:
+        """Whether the mass of each frame at the layer is that of the boundary, up to what was dropped."""
+        if len(frames) > 1:
+            expected = torch.stack([mass.total.flatten(1).sum(1) for mass in frames], dim=1)
+        else:
+            expected = frames[0].total.movedim(batch_axis, 0).flatten(2).sum(2)
+        totals = rows.flatten(1).sum(1)
+        if totals.numel() != expected.numel():
+            return True
+        found = {"NT": totals.view(n, -1), "TN": totals.view(-1, n).T}
+        distance = {order: float((expected - value).abs().sum()) for order, value in found.items()}
+        declared = distance.pop(self.frame_order)
+        return declared < 1e-3 or min(distance.values()) >= 0.5 * declared

@@ -13,7 +13,7 @@ from captum_ext.excitation.maps import LinearMap, ScaledMap, WeightedMap
 from captum_ext.excitation.mode import RecurrentCall
 from captum_ext.excitation.operand import facts_by_output
 
-__all__ = ["boundary_calls", "check_covered", "classifier_calls"]
+__all__ = ["boundary_calls", "check_covered", "check_parallel", "classifier_calls"]
 
 # Nodes made by torch itself whose gradient moves mass without changing it.
 _MOVES_MASS = (
@@ -96,10 +96,24 @@ def check_covered(outputs: Sequence[Tensor], stop: Sequence[Tensor]) -> None:
         name = node.name()
         if name not in _OURS and not name.startswith(_MOVES_MASS):
             raise UnsupportedOperationError(
-                f"the operation behind '{name}' did not run as ordinary Python code of torch (a scripted or "
-                "compiled module, another thread, a custom autograd function), so it carries no Excitation "
-                "Backprop rule. Explain the plain module instead."
+                f"the operation behind '{name}' did not run as ordinary Python code of torch (a scripted "
+                "module, another thread, a custom autograd function, a backward hook on a module), so it "
+                "carries no Excitation Backprop rule. Explain the plain module instead."
             )
+
+
+def check_parallel(calls: Sequence[Tensor]) -> None:
+    """Raise if the mass at one call of a layer is handed down to another, so that it would count twice."""
+    nodes = {call.grad_fn for call in calls if call.grad_fn is not None}
+    if len(nodes) < 2:
+        return
+    for start in nodes:
+        for node, _ in _walk([start], set()):
+            if node in nodes and node is not start:
+                raise ValueError(
+                    "the layer runs several times in a row, each time on what came out of it before, so its "
+                    "mass would count several times; choose a layer that runs once, such as the block around it"
+                )
 
 
 def classifier_calls(output: Tensor) -> list[WeightedMap]:
@@ -144,7 +158,7 @@ def _is_layer(node: Node) -> bool:
 def _walk(
     start: Sequence[Node], stop: set[Any], below: Any = lambda node: True
 ) -> Iterator[tuple[Node, set[int]]]:
-    """Every node from ``start`` downwards with the output numbers it is reached at, not beyond ``stop``."""
+    """Nodes from ``start`` downwards, without ``stop``, each with the output numbers it is reached at."""
     stack: list[Node] = [node for node in start if node not in stop]
     seen: dict[Node, set[int]] = {node: {0} for node in stack}
     while stack:

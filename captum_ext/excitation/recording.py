@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 from torch.autograd.graph import disable_saved_tensors_hooks
 
 import captum_ext.excitation.rules  # noqa: F401  (registers the rules)
-from captum_ext.excitation.graph import boundary_calls, check_covered, classifier_calls
+from captum_ext.excitation.graph import boundary_calls, check_covered, check_parallel, classifier_calls
 from captum_ext.excitation.maps import Kinds, WeightedMap, together
 from captum_ext.excitation.mode import ExcitationMode, RecurrentCall
+from captum_ext.excitation.numerics import working_dtype
 from captum_ext.excitation.operand import Negative, Operand, facts_of
 
 __all__ = ["Mass", "Recording", "capture", "record", "unwrap"]
@@ -43,6 +45,8 @@ def capture(module: nn.Module, of_input: bool = False) -> Iterator[list[Tensor]]
     The model goes on with a copy, so that in-place operations cannot reach what was collected.
     """
     calls: list[Tensor] = []
+    # The module may be running in other threads at the same time, for explanations of their own.
+    owner = threading.get_ident()
 
     def keep(value: Any) -> Tensor:
         if not isinstance(value, Tensor):
@@ -53,11 +57,13 @@ def capture(module: nn.Module, of_input: bool = False) -> Iterator[list[Tensor]]
         calls.append(value)
         return value.clone()
 
-    def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if threading.get_ident() != owner:
+            return None
         return (keep(args[0] if args else None), *args[1:])
 
-    def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> Tensor:
-        return keep(output)
+    def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> Tensor | None:
+        return keep(output) if threading.get_ident() == owner else None
 
     handle = module.register_forward_pre_hook(before) if of_input else module.register_forward_hook(after)
     try:
@@ -78,6 +84,10 @@ class Mass:
 
     total: Tensor
     kinds: Kinds | None = None
+
+    def in_working_dtype(self) -> Mass:
+        """The mass in the precision that rules compute in."""
+        return Mass(self.total.to(working_dtype(self.total.dtype)), self.kinds)
 
     def scaled(self, factor: Tensor | float) -> Mass:
         """The mass times a factor that broadcasts."""
@@ -117,11 +127,17 @@ class Recording:
         return boundary_calls(self._mode.recurrent_calls)
 
     def check(self, targets: Sequence[Tensor]) -> None:
-        """Raise unless all operations between the output and ``targets`` have a rule."""
+        """Raise unless all operations down to ``targets`` have a rule and no target feeds another."""
         check_covered([self.output], targets)
+        check_parallel(targets)
 
     def propagate(
-        self, sources: Sequence[Tensor], masses: Sequence[Mass], targets: Sequence[Tensor], dual: bool = False
+        self,
+        sources: Sequence[Tensor],
+        masses: Sequence[Mass],
+        targets: Sequence[Tensor],
+        unreachable: str,
+        dual: bool = False,
     ) -> list[Mass]:
         """Mass of ``targets`` when ``sources`` hold ``masses`` (eqs. 3, 4 and 9).
 
@@ -129,6 +145,7 @@ class Recording:
             sources (Sequence[Tensor]): where the mass starts.
             masses (Sequence[Mass]): the mass there.
             targets (Sequence[Tensor]): where it is read.
+            unreachable (str): what to say if no way leads from the sources to any of the targets.
             dual (bool): start from the dual of the output unit: the classifier's weights are negated.
         """
         for linear_map in self._mode.maps:
@@ -145,12 +162,17 @@ class Recording:
                 targets,
                 [mass.total.to(source.dtype) for mass, source in zip(masses, sources, strict=True)],
                 retain_graph=True,
-                materialize_grads=True,
+                allow_unused=True,
             )
         finally:
             for linear_map in self.classifier:
                 linear_map.is_dual = False
-        return [Mass(total, _delivered(target)) for total, target in zip(totals, targets, strict=True)]
+        if all(total is None for total in totals):
+            raise ValueError(unreachable)
+        return [
+            Mass(torch.zeros_like(target) if total is None else total, _delivered(target)).in_working_dtype()
+            for total, target in zip(totals, targets, strict=True)
+        ]
 
 
 def _delivered(tensor: Tensor) -> Kinds | None:
@@ -165,6 +187,8 @@ def record(
     mode = ExcitationMode(model, negative, private_inputs)
     with ExitStack() as stack:
         stack.enter_context(disable_saved_tensors_hooks(_CHECKPOINTING))
+        # Compiled code would run past the mode.
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(mode)
         output = run()
     return Recording(output, mode)

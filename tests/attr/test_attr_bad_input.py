@@ -100,9 +100,14 @@ def test_swapped_frames_and_channels_are_named(layout, n_frames):
         )
 
 
-def test_a_tuple_of_clips_is_refused_by_the_recurrent_class():
-    with pytest.raises(TypeError, match=says("one tensor", "tuple")):
+def test_several_inputs_are_refused_by_the_recurrent_class():
+    with pytest.raises(ValueError, match=says("one tensor", "2 tensors")):
         recurrent().attribute((toy_clips(), toy_clips()), (3, 1))
+
+
+def test_a_tuple_of_one_clip_gives_a_tuple_of_one_map():
+    (found,) = recurrent().attribute((toy_clips(),), (3, 1))
+    assert torch.equal(found, recurrent().attribute(toy_clips(), (3, 1)))
 
 
 # The target

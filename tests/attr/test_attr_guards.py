@@ -302,7 +302,7 @@ def test_a_severed_graph_is_a_clear_error(cut):
 
 def test_a_graph_that_starts_anew_is_a_clear_error():
     # The output then depends on a new leaf, which is not the input.
-    with pytest.raises(ValueError, match="does not depend on its inputs"):
+    with pytest.raises(ValueError, match="no evidence can reach the inputs"):
         maps(Around(lambda x: x.detach().requires_grad_()))
 
 
@@ -329,7 +329,7 @@ def test_an_input_without_influence_beside_one_with_it_gets_zeros():
         (nn.Dropout(), "dropout"),
         (nn.Dropout2d(0.2), "dropout"),
         (nn.AlphaDropout(), "dropout"),
-        (nn.BatchNorm2d(6), "batch norm"),
+        (nn.BatchNorm2d(6), None),
         (nn.BatchNorm2d(6, track_running_stats=False), "batch norm"),
     ],
     ids=lambda value: str(value)[:24],
@@ -338,7 +338,8 @@ def test_an_input_without_influence_beside_one_with_it_gets_zeros():
 def test_a_module_in_training_mode_is_named(module, what, contrastive):
     model = Around(module).eval()
     model.block.mid.train()
-    with pytest.raises(ValueError, match=rf"{what}(?s:.*)'block\.mid'(?s:.*)eval"):
+    pattern = rf"{what}(?s:.*)'block\.mid'" if what else r"'block\.mid' \(BatchNorm2d\)"
+    with pytest.raises(ValueError, match=rf"{pattern}(?s:.*)eval"):
         ExcitationBackprop(model).attribute(images(), 1, contrastive=contrastive)
 
 

@@ -194,7 +194,7 @@ def test_nothing_changes_when_our_own_code_fails(case, monkeypatch):
     model, explainer, x, target = case
     before = snapshot(model, x)
 
-    def broken(_):
+    def broken(*_):
         raise ArithmeticError("planted")
 
     for module in ("excitation_backprop", "layer_excitation_backprop", "recurrent_excitation_backprop"):

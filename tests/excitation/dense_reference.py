@@ -227,14 +227,16 @@ class Tape:
         return self.activation(module, node, [1 if p else -1 for p in positive])
 
     def winner(self, fn: Callable[[Tensor], Tensor], node: Node) -> Node:
-        """The child without which the maximum would be lower is the winner."""
+        """The first child of the window that has the maximum's value; raising a child shows its windows."""
         value = fn(node.value.clone())
         columns = []
-        for k in range(node.value.numel()):
-            lowered = node.value.clone(memory_format=torch.contiguous_format)
-            lowered.view(-1)[k] -= 1e6
-            columns.append((fn(lowered) < value).reshape(-1))
-        return self.state(value, (node, torch.stack(columns, dim=1).double(), self.own_signs(node)))
+        for k, child in enumerate(node.value.reshape(-1).tolist()):
+            raised = node.value.clone(memory_format=torch.contiguous_format)
+            raised.view(-1)[k] += 1e6
+            columns.append(((fn(raised) > value) & (value == child)).reshape(-1))
+        candidates = torch.stack(columns, dim=1).double()
+        first = candidates * (candidates.cumsum(1) == 1)
+        return self.state(value, (node, first, self.own_signs(node)))
 
     def sort(self, fn: Callable[[Tensor], Tensor], node: Node) -> Node:
         """Every entry keeps its mass wherever it is put; for entries that are all different."""
