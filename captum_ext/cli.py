@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--layer",
         metavar="NAME",
-        help="whose map is read; list prints the candidates (default: the last layer whose map is about "
+        help="whose map is read; list prints the candidates (default: the last block whose map is about "
         "14 x 14 or finer; failing that, 7 x 7)",
     )
     what.add_argument(

@@ -44,7 +44,8 @@ def examples_of(
 ) -> list[Tensor]:
     """Which example each entry of ``masses`` belongs to, however the model orders its rows.
 
-    Example i starts with mass i + 1, so that it arrives i + 1 times as heavy. Entries without mass count as 0.
+    Example i starts with mass i + 1, so that it arrives i + 1 times as heavy. Entries without mass count
+    as 0.
     """
     n = len(recording.output)
     if n == 1:
@@ -69,7 +70,7 @@ def contrast(recording: Recording, at: Sequence[Tensor], what: str) -> list[Mass
     one_sided = (total > 0) != (dual_total > 0)
     if one_sided.any():
         warnings.warn(
-            f"for {int(one_sided.sum())} of {len(total)} examples only one of the target and its dual has any "
+            f"for {int(one_sided.sum())} of {len(total)} examples only one of the target and its dual has "
             "evidence, so their contrastive maps do not sum to 0 (see the convergence delta)",
             stacklevel=4,
         )

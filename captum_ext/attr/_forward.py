@@ -156,8 +156,8 @@ def _check_running_statistics(model: nn.Module) -> None:
         tracks = isinstance(module, _NormBase) and module.track_running_stats
         if module.training and (tracks or isinstance(module, _SpectralNorm)):
             raise ValueError(
-                f"module '{path}' ({type(module).__name__}) is in training mode, where running it changes the "
-                "model and couples examples; call model.eval() first"
+                f"module '{path}' ({type(module).__name__}) is in training mode, where running it changes "
+                "the model and couples examples; call model.eval() first"
             )
 
 

@@ -62,8 +62,8 @@ def unfold_time(
     if len(calls) > 1:
         if first.shape[0] != n_examples:
             raise ValueError(
-                f"the layer was called {len(calls)} times with {first.shape[0]} rows for {n_examples} examples; "
-                "choose a layer that runs on the whole batch in each call"
+                f"the layer was called {len(calls)} times with {first.shape[0]} rows for {n_examples} "
+                "examples; choose a layer that runs on the whole batch in each call"
             )
         return torch.stack(list(calls), dim=min(2, first.dim()))
     if n_frames is not None and first.dim() == 3:
@@ -76,8 +76,8 @@ def unfold_time(
     rows_per_example = example_of_row(first.shape[0], n_examples, order, first.device).numel() // n_examples
     if n_frames not in (None, rows_per_example):
         raise ValueError(
-            f"the layer ran on {first.shape[0]} rows for {n_examples} clips of {n_frames} frames; choose a layer "
-            "that runs once per frame or on whole clips"
+            f"the layer ran on {first.shape[0]} rows for {n_examples} clips of {n_frames} frames; choose a "
+            "layer that runs once per frame or on whole clips"
         )
     folded = (n_examples, rows_per_example) if order == "NT" else (rows_per_example, n_examples)
     frames = first.reshape(*folded, *first.shape[1:])

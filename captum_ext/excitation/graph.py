@@ -76,7 +76,10 @@ _MOVES_MASS = (
     "torch::autograd::CopyBackwards",
     "torch::autograd::CopySlices",
 )
-_OURS = ("PropagateBackward", "PassThroughBackward", "_ProductBackward", "_LSTMFunctionBackward")
+_SELECTS = ("AdaptiveMaxPool", "Amax", "Amin", "Max", "Maximum", "Min", "Minimum", "Relu", "Sort", "Topk")
+_RECURRENT = "_LSTMFunctionBackward"
+_LINEAR_MAP, _ACTIVATION = "PropagateBackward", "PassThroughBackward"
+_OURS = (_LINEAR_MAP, _ACTIVATION, "_ProductBackward", _RECURRENT)
 
 
 def check_covered(outputs: Sequence[Tensor], stop: Sequence[Tensor]) -> None:
@@ -112,25 +115,26 @@ def check_parallel(calls: Sequence[Tensor]) -> None:
             if node in nodes and node is not start:
                 raise ValueError(
                     "the layer runs several times in a row, each time on what came out of it before, so its "
-                    "mass would count several times; choose a layer that runs once, such as the block around it"
+                    "mass would count several times; choose a layer that runs once, such as the block "
+                    "around it"
                 )
 
 
 def classifier_calls(output: Tensor) -> list[WeightedMap]:
     """The last weighted layer on every path to ``output``, one entry for each time it was called.
 
-    They and the maps above them are the output units: their state counts as positive.
+    They and the maps above them, as far as nothing non-linear is in between, are the output units: their
+    state counts as positive.
     """
-    found = []
     nodes = [] if output.grad_fn is None else [output.grad_fn]
-    for node, _ in _walk(nodes, set(), below=lambda n: not _is_layer(n)):
+    # An activation of the output itself is skipped.
+    top = [n for n, _ in _walk(nodes, set(), below=_is_above_maps) if n.name() == _LINEAR_MAP]
+    for node, _ in _walk(top, set(), below=_is_linear_above_layer):
         linear_map = getattr(node, "linear_map", None)
         if isinstance(linear_map, LinearMap):
             linear_map.is_output = True
-            if _is_layer(node):
-                assert isinstance(linear_map, WeightedMap)  # noqa: S101
-                found.append(linear_map)
-    return found
+    below = _walk(nodes, set(), below=lambda node: _layer(node) is None and node.name() != _RECURRENT)
+    return [layer for node, _ in below if (layer := _layer(node)) is not None]
 
 
 def boundary_calls(calls: Sequence[RecurrentCall]) -> list[RecurrentCall]:
@@ -141,7 +145,7 @@ def boundary_calls(calls: Sequence[RecurrentCall]) -> list[RecurrentCall]:
         nodes = [] if call.input.grad_fn is None else [call.input.grad_fn]
         seen = set()
         for node, _ in _walk(nodes, clear):
-            if node.name() == "_LSTMFunctionBackward":
+            if node.name() == _RECURRENT:
                 break
             seen.add(node)
         else:
@@ -150,9 +154,23 @@ def boundary_calls(calls: Sequence[RecurrentCall]) -> list[RecurrentCall]:
     return lowest
 
 
-def _is_layer(node: Node) -> bool:
+def _is_above_maps(node: Node) -> bool:
+    return node.name() == _ACTIVATION or _only_moves(node)
+
+
+def _is_linear_above_layer(node: Node) -> bool:
+    return _layer(node) is None if node.name() == _LINEAR_MAP else _only_moves(node)
+
+
+def _only_moves(node: Node) -> bool:
+    return node.name().startswith(_MOVES_MASS) and not node.name().startswith(_SELECTS)
+
+
+def _layer(node: Node) -> WeightedMap | None:
     linear_map = getattr(node, "linear_map", None)
-    return isinstance(linear_map, WeightedMap) and not isinstance(linear_map, ScaledMap)
+    return (
+        linear_map if isinstance(linear_map, WeightedMap) and not isinstance(linear_map, ScaledMap) else None
+    )
 
 
 def _walk(

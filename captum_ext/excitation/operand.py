@@ -30,12 +30,14 @@ class Facts:
         map (EvidenceMap, optional): the linear map that produced it, with nothing non-linear behind.
         non_negative (bool): no entry can be below zero.
         gate (bool): it is the output of a sigmoid or softmax, which modulates and receives no mass.
+        bias (bool): it is a gate times a constant state, and so a bias wherever it is added.
         unsupported (str, optional): the operation without a rule that produced it.
     """
 
     map: EvidenceMap | None = None
     non_negative: bool = False
     gate: bool = False
+    bias: bool = False
     unsupported: str | None = None
 
 

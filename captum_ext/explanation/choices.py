@@ -15,7 +15,7 @@ _ENOUGH = (13, 7)
 
 
 def choose_layer(model_name: str, layers: Mapping[str, tuple[int, ...]], layer: str | None) -> str:
-    """The layer asked for, if it has a map; else the last one whose map is fine enough."""
+    """The layer asked for, if it has a map; else the last block whose map is fine enough."""
     if not layers:
         raise ValueError(
             f"no layer of {model_name} below its classifier has a map over the frame: (N, C, h, w), or "
@@ -31,7 +31,11 @@ def choose_layer(model_name: str, layers: Mapping[str, tuple[int, ...]], layer: 
         )
     sides = {name: min(shape[-2:]) for name, shape in layers.items()}
     enough = next((side for side in _ENOUGH if side <= max(sides.values())), max(sides.values()))
-    return [name for name, side in sides.items() if side >= enough][-1]
+    side = min(side for side in sides.values() if side >= enough)
+    names = [name for name in layers if sides[name] == side]
+    # Blocks rather than what is inside of them: a branch of a block has only a part of the evidence.
+    depth = min(name.count(".") for name in names)
+    return [name for name in names if name.count(".") == depth][-1]
 
 
 def choose_target(target: str, probabilities: Tensor, labels: Sequence[str]) -> int:

@@ -93,9 +93,10 @@ def explain(
         methods (sequence of str): of ``"eb"``, ``"ceb"``, ``"eb-r"``, ``"ceb-r"``.
         target (str, optional): ``"auto"``, the class with the highest score; a label; or a class's number.
             Default: ``"auto"``
-        layer (str, optional): dotted name of the layer whose map is read. Default: the last one of
-            :func:`~captum_ext.explanation.layer_shapes` whose short side is at least 13 pixels; if there
-            is none, 7 pixels; if there is none, the most there are
+        layer (str, optional): dotted name of the layer whose map is read. Default: of
+            :func:`~captum_ext.explanation.layer_shapes`, those with the coarsest map of at least 13 pixels
+            on the short side (if there is none, of 7; if there is none, the finest); of these the least
+            nested, and of these the last
         step (int, optional): time step to explain, for a model with scores at every step; negative ones
             count from the end. Default: the last
         negative (str, optional): see :class:`~captum_ext.attr.ExcitationBackprop`. Default: ``"support"``

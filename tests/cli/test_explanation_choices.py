@@ -22,7 +22,8 @@ def layer_of(shapes: dict[str, tuple[int, ...]]) -> str:
 
 
 def test_the_layer_is_the_last_one_of_about_14_pixels():
-    assert layer_of({"a": (8, 28, 28), "b": (8, 14, 14), "c": (8, 13, 13), "d": (8, 7, 7)}) == "c"
+    assert layer_of({"a": (8, 28, 28), "b": (8, 14, 14), "c": (8, 14, 14), "d": (8, 7, 7)}) == "c"
+    assert layer_of({"a": (8, 14, 14), "b": (8, 13, 13), "c": (8, 12, 12)}) == "b"
 
 
 def test_failing_that_the_last_one_of_7_pixels():
@@ -33,11 +34,24 @@ def test_failing_that_the_last_one_of_the_finest():
     assert layer_of({"a": (8, 5, 5), "b": (8, 5, 6), "c": (8, 4, 4)}) == "b"
 
 
+def test_a_block_is_preferred_to_the_branches_in_the_next_one():
+    assert (
+        layer_of({"a.branch": (8, 17, 17), "a": (8, 17, 17), "b.branch": (8, 17, 17), "b": (8, 8, 8)}) == "a"
+    )
+
+
 @pytest.mark.parametrize(
-    ("name", "size", "layer"), [("resnet18", 224, "layer3"), ("squeezenet1_1", 224, "classifier.0")]
+    ("name", "layer"),
+    [
+        ("resnet18", "layer3"),
+        ("squeezenet1_1", "features"),
+        ("densenet121", "features.denseblock3"),
+        ("regnet_y_400mf", "trunk_output.block3"),
+        ("efficientnet_b0", "features.5"),
+    ],
 )
-def test_the_layers_of_known_networks(name, size, layer):
-    assert layer_of(layer_shapes(load_model(name), torch.rand(3, 1, size, size))) == layer
+def test_the_layers_of_known_networks(name, layer):
+    assert layer_of(layer_shapes(load_model(name), torch.rand(3, 1, 224, 224))) == layer
 
 
 def test_layers_of_clips_keep_their_time_axis():

@@ -99,7 +99,7 @@ def test_no_code_of_a_file_runs(tmp_path):
             return os.mkdir, (str(tmp_path / "attacked"),)
 
     torch.save({"state_dict": Attack()}, tmp_path / "zip.pt")
-    (tmp_path / "raw.pt").write_bytes(pickle.dumps(Attack()))
+    (tmp_path / "raw.pt").write_bytes(pickle.dumps(Attack(), protocol=2))
     for name in ("zip.pt", "raw.pt"):
         with pytest.raises(ValueError, match="could run code"):
             load_checkpoint(tmp_path / name)

@@ -44,31 +44,31 @@ def relu(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwa
 )
 def signed_activation(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Activations whose output has the sign of their input."""
-    return _activation(func, args, kwargs, positive=None, facts=Facts())
+    return _activation(mode, func, args, kwargs, positive=None, facts=Facts())
 
 
 @rule(torch.sigmoid, Tensor.sigmoid, F.sigmoid, torch.sigmoid_, Tensor.sigmoid_, F.hardsigmoid)
 def sigmoid(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Sigmoids are gates wherever they multiply a value; read as a value they are positive."""
-    return _activation(func, args, kwargs, positive=True, facts=Facts(non_negative=True, gate=True))
+    return _activation(mode, func, args, kwargs, positive=True, facts=Facts(non_negative=True, gate=True))
 
 
 @rule(F.softmax, torch.softmax, Tensor.softmax)
 def softmax(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """A softmax is a gate; at the output it is skipped: mass starts at the logit."""
-    return _activation(func, args, kwargs, positive=True, facts=Facts(non_negative=True, gate=True))
+    return _activation(mode, func, args, kwargs, positive=True, facts=Facts(non_negative=True, gate=True))
 
 
 @rule(F.log_softmax, torch.log_softmax, Tensor.log_softmax, F.logsigmoid)
 def log_softmax(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """At the output it is skipped: mass starts at the logit."""
-    return _activation(func, args, kwargs, positive=True, facts=Facts())
+    return _activation(mode, func, args, kwargs, positive=True, facts=Facts())
 
 
 @rule(F.softplus)
 def softplus(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Always positive."""
-    return _activation(func, args, kwargs, positive=True, facts=Facts(non_negative=True))
+    return _activation(mode, func, args, kwargs, positive=True, facts=Facts(non_negative=True))
 
 
 @rule(F.relu6, F.hardtanh, F.hardtanh_, torch.clamp, Tensor.clamp, Tensor.clamp_, Tensor.clamp_min)
@@ -80,7 +80,9 @@ def clamp(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kw
     if len(args) > 1:
         lower = args[1] if func is not F.relu6 else 0.0
     positive = isinstance(lower, int | float) and lower >= 0
-    return _activation(func, args, kwargs, positive=positive or None, facts=Facts(non_negative=positive))
+    return _activation(
+        mode, func, args, kwargs, positive=positive or None, facts=Facts(non_negative=positive)
+    )
 
 
 @rule(
@@ -99,7 +101,13 @@ def dropout(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: 
 
 
 def _activation(
-    func: Callable[..., Any], args: Args, kwargs: Kwargs, *, positive: bool | None, facts: Facts
+    mode: ExcitationMode,
+    func: Callable[..., Any],
+    args: Args,
+    kwargs: Kwargs,
+    *,
+    positive: bool | None,
+    facts: Facts,
 ) -> Tensor:
     tensor = args[0] if args else kwargs["input"]
     rest = {name: constant(value) for name, value in kwargs.items() if name not in ("input", "inplace")}
@@ -115,7 +123,7 @@ def _activation(
 
     output: Tensor = PassThrough.apply(compute, facts_of(tensor).map, positive, tensor)
     set_facts(output, facts)
-    return write_back(tensor, output) if in_place else output
+    return write_back(mode, tensor, output) if in_place else output
 
 
 _IN_PLACE_POSITION = {

@@ -47,7 +47,10 @@ def average(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: 
 
     facts = facts_of(tensor)
     return mode.propagate(
-        NonNegativeMap(mode.operand(tensor), compute, mode.clamp), compute, non_negative=facts.non_negative
+        NonNegativeMap(mode.operand(tensor), compute, mode.clamp),
+        compute,
+        non_negative=facts.non_negative,
+        gate=facts.gate,
     )
 
 

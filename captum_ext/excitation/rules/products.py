@@ -58,16 +58,16 @@ def _product(plain: Callable[..., Any] | None = None) -> Callable[..., Any]:
             first = first.clone()
             set_facts(first, facts_of(args[0]))
         result = _multiply(mode, first, second, plain or func)
-        return result if plain is None else write_back(args[0], result)
+        return result if plain is None else write_back(mode, args[0], result)
 
     return rule_of_product
 
 
 def _multiply(mode: ExcitationMode, first: Any, second: Any, multiply: Callable[..., Any]) -> Tensor:
     if not is_evidence(second):
-        return scale(mode, first, constant(second), lambda a: multiply(a, constant(second)))
+        return _scaled(mode, first, constant(second), lambda a: multiply(a, constant(second)))
     if not is_evidence(first):
-        return scale(mode, second, constant(first), lambda b: multiply(constant(first), b))
+        return _scaled(mode, second, constant(first), lambda b: multiply(constant(first), b))
     gates = facts_of(first).gate, facts_of(second).gate
     if gates == (True, False):
         return gated(second, lambda b: multiply(first.detach(), b))
@@ -76,6 +76,15 @@ def _multiply(mode: ExcitationMode, first: Any, second: Any, multiply: Callable[
     read_as_state(first, second)
     output: Tensor = _Product.apply(multiply, first, second)
     return set_facts(output, Facts(gate=all(gates)))
+
+
+def _scaled(mode: ExcitationMode, tensor: Tensor, factor: Any, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    is_gate = facts_of(tensor).gate
+    output = scale(mode, tensor, factor, compute)
+    if is_gate and isinstance(factor, Tensor) and factor.dim() > 0:
+        # A constant state under a gate, such as the initial state of a recurrent cell.
+        set_facts(output, Facts(gate=True, bias=True))
+    return output
 
 
 rule(torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, torch.multiply, Tensor.multiply)(_product())
@@ -98,7 +107,7 @@ def _quotient(plain: Callable[..., Any] | None = None) -> Callable[..., Any]:
         else:
             divisor = constant(second)
             result = scale(mode, first, 1 / divisor, lambda a: divide(a, divisor))
-        return result if plain is None else write_back(args[0], result)
+        return result if plain is None else write_back(mode, args[0], result)
 
     return rule_of_quotient
 

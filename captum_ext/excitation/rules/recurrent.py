@@ -94,8 +94,8 @@ class _LSTMLayer:
 
         weight_ih, weight_hh = (weight.to(dtype).chunk(4)[2] for weight in self.weights[:2])
         signed = self._phi is torch.tanh and not self._clamp
-        h_down = (-h_before).clamp(min=0) if signed else None
-        inputs = _Children(self.x.part_or_zeros(1), self.x.part(-1), weight_ih)
+        h_down = (-h_before).clamp(min=0) if signed or (h_competes and not self._clamp) else None
+        inputs = self._inputs(weight_ih)
         hidden = _Children(h_before.clamp(min=0), h_down, weight_hh)
         # The support of g_t counts both kinds of children jointly.
         support = inputs.support(1) + hidden.support(1)
@@ -114,6 +114,12 @@ class _LSTMLayer:
             m_cell = m_cell * carried[t]
         m_x = self.x.receive(*inputs.share(*_by_sign(quotients, below_zero)))
         return m_x, m_hidden, m_cell
+
+    def _inputs(self, weight: Tensor) -> _Children:
+        """The children x_t; a constant sequence is a bias."""
+        if not is_evidence(self.x.tensor):
+            return _Children(torch.zeros_like(self.x.tensor, dtype=self.x.dtype), None, weight)
+        return _Children(self.x.part_or_zeros(1), self.x.part(-1), weight)
 
     def _cell_shares(self, h_before: Tensor, c_0: Tensor, c_competes: bool) -> States:
         """Shares of f c_{t-1} and of i g in the state c_t, and g itself, all (T, N, H)."""

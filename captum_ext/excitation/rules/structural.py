@@ -17,6 +17,7 @@ from captum_ext.excitation.mode import (
     is_evidence,
     read_as_state,
     rule,
+    write_into,
 )
 from captum_ext.excitation.operand import Facts, facts_of, set_facts
 
@@ -41,6 +42,7 @@ def _both(*names: str) -> list[Callable[..., Any]]:
         "channel_shuffle",
     ),
     F.unfold,
+    *(getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH")),
 )  # fmt: skip
 def rearrangement(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Views, slices, permutations, copies and casts of one tensor."""
@@ -82,6 +84,7 @@ def joining(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: 
             non_negative=everything and all(f.non_negative for f in facts),
             gate=everything and all(f.gate for f in facts),
         ),
+        with_constants=not everything,
     )
 
 
@@ -103,6 +106,7 @@ def pad(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwar
         [tensor],
         rearrange,
         Facts(non_negative=facts.non_negative and value >= 0, gate=facts.gate),
+        with_constants=value != 0,
     )
 
 
@@ -127,9 +131,25 @@ def selection(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs
     *_both(
         "where", "masked_fill", "masked_fill_", "masked_select", "masked_scatter", "index_put", "index_put_"
     ),
-    *_both("index_copy", "scatter", "copy_", "__setitem__"),
+    *_both("index_copy", "scatter", "copy_"),
 )
 def overwriting(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Entries replaced by others: mass follows the entry, and what falls on a constant is lost."""
     read_as_state(*(value for value in (*args, *kwargs.values()) if is_evidence(value)))
     return func(*constant(args), **{name: constant(value) for name, value in kwargs.items()})
+
+
+@rule(Tensor.__setitem__)
+def assignment(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """x[index] = value: what was there before is forgotten, the rest stays."""
+    target, index, value = args
+    if not isinstance(value, Tensor):
+        value = torch.as_tensor(value, dtype=target.dtype, device=target.device)
+    value = constant(value)
+
+    def replaced(before: Tensor, new: Tensor) -> Tensor:
+        after = before.clone()
+        after[index] = new.expand(after[index].shape)
+        return after
+
+    write_into(mode, target, value, replaced, lambda: func(target, index, value))

@@ -69,7 +69,7 @@ def _sum(first_sign: int, second_sign: int, plain: Callable[..., Any] | None = N
             return result
 
         result = _route(mode, first, second, coefficients, compute)
-        return result if plain is None else write_back(args[0], result)
+        return result if plain is None else write_back(mode, args[0], result)
 
     return rule_of_sum
 
@@ -82,6 +82,8 @@ def _route(
     compute: Callable[[Any, Any], Tensor],
 ) -> Tensor:
     """A sum of two children, or a child with a constant, which is a bias."""
+    if is_evidence(first, second) and _is_bias(first) != _is_bias(second):
+        first, second = (value.detach() if _is_bias(value) else value for value in (first, second))
     if not is_evidence(second):
         return scale(mode, first, coefficients[0], lambda a: compute(a, constant(second)))
     if not is_evidence(first):
@@ -93,6 +95,10 @@ def _route(
         non_negative=all(f.non_negative for f in facts) and min(coefficients) >= 0,
         gate=all(f.gate for f in facts),
     )
+
+
+def _is_bias(value: Any) -> bool:
+    return isinstance(value, Tensor) and facts_of(value).bias
 
 
 rule(torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__)(_sum(1, 1))
