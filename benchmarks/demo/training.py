@@ -77,7 +77,7 @@ def _train(
     with tqdm(total=epochs * batches, desc=title, file=sys.stderr) as progress:
         for _ in range(epochs):
             order = torch.randperm(len(clips), generator=generator)
-            for chosen in order[: batches * batch_size].split(batch_size):
+            for chosen in torch.split(order[: batches * batch_size], batch_size):
                 batch = clips[chosen]
                 for axis in (3, 4):  # mirroring a clip changes no class
                     if torch.rand((), generator=generator) < 0.5:
