@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from captum_ext.attr._time import FrameOrder, example_of_row
 from captum_ext.excitation import Mass, Recording
 from captum_ext.excitation.numerics import safe_divide
 
-__all__ = ["contrast", "evidence", "examples_of", "normalized_evidence"]
+__all__ = ["check_rows", "contrast", "evidence", "normalized_evidence"]
 
 _UNREACHABLE = (
     "no evidence can reach {what} from the output: it does not lie between the output and the inputs, or a "
@@ -44,18 +45,31 @@ def examples_of(
 ) -> list[Tensor]:
     """Which example each entry of ``masses`` belongs to, however the model orders its rows.
 
-    Example i starts with mass i + 1, so that it arrives i + 1 times as heavy. Entries without mass count
-    as 0.
+    One pass per binary digit of the examples' numbers, in which only those examples start with mass whose
+    number has the digit set: an entry that then has mass belongs to one of them. Entries without mass count
+    as example 0.
     """
-    n = len(recording.output)
-    if n == 1:
-        return [torch.zeros_like(mass.total, dtype=torch.long) for mass in masses]
-    tags = torch.arange(1, n + 1, device=recording.output.device).to(recording.output.dtype)
-    tagged = _from_output(recording, tags, at, what, dual)
-    return [
-        (safe_divide(t.total, m.total).round().long() - 1).clamp(0, n - 1)
-        for t, m in zip(tagged, masses, strict=True)
-    ]
+    numbers = torch.arange(len(recording.output), device=recording.output.device)
+    examples = [torch.zeros_like(mass.total, dtype=torch.long) for mass in masses]
+    for digit in range((len(numbers) - 1).bit_length()):
+        start = (numbers >> digit & 1).to(recording.output.dtype)
+        for example, mass in zip(examples, _from_output(recording, start, at, what, dual), strict=True):
+            example += (mass.total != 0).long() << digit
+    return [example.clamp(max=len(numbers) - 1) for example in examples]
+
+
+def check_rows(recording: Recording, at: Sequence[Tensor], order: FrameOrder, what: str) -> None:
+    """Raise if the rows (axis 0) of a folded tensor do not belong to the examples that ``order`` gives them."""
+    masses = evidence(recording, at, what)
+    for mass, example in zip(masses, examples_of(recording, at, masses, what), strict=True):
+        declared = example_of_row(len(example), len(recording.output), order, example.device)
+        declared = declared.view(-1, *[1] * (example.dim() - 1)).expand_as(example)
+        if not bool((example == declared)[mass.total != 0].all()):
+            other = "TN" if order == "NT" else "NT"
+            raise ValueError(
+                f"the rows of {what} do not follow frame_order={order!r}; pass frame_order={other!r}, or "
+                "choose a layer that runs once per frame or on whole clips"
+            )
 
 
 def contrast(recording: Recording, at: Sequence[Tensor], what: str) -> list[Mass]:

@@ -49,7 +49,7 @@ class ForwardPass:
     @property
     def contrast_tensors(self) -> list[Tensor]:
         """Where the contrast is taken: the contrast layer's calls, or the inputs of the classifier."""
-        return self.calls.get("contrast layer") or [a.tensor for a in self.recording.classifier_inputs]
+        return self.calls.get("contrast layer") or self.recording.classifier_inputs
 
     @property
     def n_examples(self) -> int:
@@ -89,20 +89,43 @@ def forward_pass(
             selected: Tensor = run_forward(forward, tuple(x.clone() for x in leaves), target, extra)
             return selected
 
-        with ExitStack() as hooks:
-            calls = {
-                name: hooks.enter_context(capture(item.layer, item.of_input))
-                for name, item in captured.items()
-            }
-            recording = record(model, run, negative, private_inputs)
-        _check_output(recording.output, len(leaves[0]))
-        for name, item in captured.items():
-            if not calls[name]:
-                raise ValueError(
-                    f"the {name} ({type(item.layer).__name__}) did not run in the model's forward pass; "
-                    "choose one that does"
-                )
-        yield ForwardPass(recording, leaves, calls)
+        with ExitStack() as recordings:
+            with ExitStack() as hooks, _no_random_numbers(leaves[0].device):
+                calls = {
+                    name: hooks.enter_context(capture(item.layer, item.of_input))
+                    for name, item in captured.items()
+                }
+                recording = recordings.enter_context(record(model, run, negative, private_inputs))
+            _check_output(recording.output, len(leaves[0]))
+            for name, item in captured.items():
+                if not calls[name]:
+                    raise ValueError(
+                        f"the {name} ({type(item.layer).__name__}) did not run in the model's forward pass; "
+                        "choose one that does"
+                    )
+            yield ForwardPass(recording, leaves, calls)
+
+
+@contextmanager
+def _no_random_numbers(device: torch.device) -> Iterator[None]:
+    """Restore torch's random state, and raise if the model drew from it."""
+    devices = [device] if device.type == "cuda" else []
+    before = [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in devices)]
+    drawn = False
+    try:
+        yield
+    finally:
+        after = [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in devices)]
+        drawn = any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+        if drawn:
+            torch.set_rng_state(before[0])
+            for d, state in zip(devices, before[1:], strict=True):
+                torch.cuda.set_rng_state(state, d)
+    if drawn:
+        raise ValueError(
+            "the model draws random numbers in its forward pass (stochastic depth or noise in training "
+            "mode?), so its explanation would be random; call model.eval() first"
+        )
 
 
 def check_negative(negative: str) -> None:

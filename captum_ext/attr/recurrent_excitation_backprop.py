@@ -17,9 +17,9 @@ from captum_ext._compat import (
     log_usage,
 )
 from captum_ext.attr._base import ExcitationAttribution, check_map
-from captum_ext.attr._contrast import contrast, evidence, examples_of, normalized_evidence
+from captum_ext.attr._contrast import check_rows, contrast, normalized_evidence
 from captum_ext.attr._forward import NOT_BELOW, Captured, ForwardPass, find_layer, forward_pass
-from captum_ext.attr._time import FrameOrder, example_of_row, unfold_time
+from captum_ext.attr._time import FrameOrder, unfold_time
 from captum_ext.excitation import Mass
 from captum_ext.excitation.operand import Negative
 
@@ -222,34 +222,24 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
         if n == 1 or n_frames == 1 or len(maps) > 1 or maps[0].shape[0] != n * n_frames:
             return
         if len(at) == 1 and at[0].shape[0] == n * n_frames:
-            agrees = self._rows_agree(run, at, n)
-        else:
-            agrees = self._masses_agree(maps[0], frames, batch_axis, n)
-        if not agrees:
+            check_rows(run.recording, at, self.frame_order, "the layer")
+        elif not self._masses_agree(maps[0], frames, batch_axis, n):
             other = "TN" if self.frame_order == "NT" else "NT"
             raise ValueError(
                 f"the rows of the layer do not follow frame_order={self.frame_order!r}; pass "
                 f"frame_order={other!r}"
             )
 
-    def _rows_agree(self, run: ForwardPass, at: list[Tensor], n: int) -> bool:
-        """Whether each row of a folded boundary belongs to the example that the order gives it."""
-        masses = evidence(run.recording, at, _BOUNDARY)
-        (found,) = examples_of(run.recording, at, masses, _BOUNDARY)
-        declared = example_of_row(len(found), n, self.frame_order, found.device)
-        has_mass = masses[0].total != 0
-        declared = declared.view(-1, *[1] * (found.dim() - 1)).expand_as(found)
-        return bool((found == declared)[has_mass].all())
-
     def _masses_agree(self, rows: Tensor, frames: list[Mass], batch_axis: int, n: int) -> bool:
         """Whether the mass of each frame at the layer is that of the boundary, up to what was dropped."""
         if len(frames) > 1:
-            expected = torch.stack([mass.total.flatten(1).sum(1) for mass in frames], dim=1)
+            per_call = [mass.total.movedim(batch_axis, 0).flatten(1).sum(1) for mass in frames]
+            expected = torch.stack(per_call, dim=1)
         else:
             expected = frames[0].total.movedim(batch_axis, 0).flatten(2).sum(2)
         totals = rows.flatten(1).sum(1)
         if totals.numel() != expected.numel():
-            return True
+            return False
         found = {"NT": totals.view(n, -1), "TN": totals.view(-1, n).T}
         distance = {order: float((expected - value).abs().sum()) for order, value in found.items()}
         declared = distance.pop(self.frame_order)

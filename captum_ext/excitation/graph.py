@@ -6,9 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node
 
 from captum_ext.excitation.errors import UnsupportedOperationError
+from captum_ext.excitation.functions import FUNCTIONS, LSTMFunction, PassThrough, Propagate
 from captum_ext.excitation.maps import LinearMap, ScaledMap, WeightedMap
 from captum_ext.excitation.mode import RecurrentCall
 from captum_ext.excitation.operand import facts_by_output
@@ -77,9 +80,6 @@ _MOVES_MASS = (
     "torch::autograd::CopySlices",
 )
 _SELECTS = ("AdaptiveMaxPool", "Amax", "Amin", "Max", "Maximum", "Min", "Minimum", "Relu", "Sort", "Topk")
-_RECURRENT = "_LSTMFunctionBackward"
-_LINEAR_MAP, _ACTIVATION = "PropagateBackward", "PassThroughBackward"
-_OURS = (_LINEAR_MAP, _ACTIVATION, "_ProductBackward", _RECURRENT)
 
 
 def check_covered(outputs: Sequence[Tensor], stop: Sequence[Tensor]) -> None:
@@ -97,7 +97,7 @@ def check_covered(outputs: Sequence[Tensor], stop: Sequence[Tensor]) -> None:
                     "replace the operation by one that has a rule."
                 )
         name = node.name()
-        if name not in _OURS and not name.startswith(_MOVES_MASS):
+        if not _is_ours(node) and not _moves_mass(node):
             raise UnsupportedOperationError(
                 f"the operation behind '{name}' did not run as ordinary Python code of torch (a scripted "
                 "module, another thread, a custom autograd function, a backward hook on a module), so it "
@@ -128,12 +128,12 @@ def classifier_calls(output: Tensor) -> list[WeightedMap]:
     """
     nodes = [] if output.grad_fn is None else [output.grad_fn]
     # An activation of the output itself is skipped.
-    top = [n for n, _ in _walk(nodes, set(), below=_is_above_maps) if n.name() == _LINEAR_MAP]
+    top = [n for n, _ in _walk(nodes, set(), below=_is_above_maps) if _is_ours(n, Propagate)]
     for node, _ in _walk(top, set(), below=_is_linear_above_layer):
         linear_map = getattr(node, "linear_map", None)
         if isinstance(linear_map, LinearMap):
             linear_map.is_output = True
-    below = _walk(nodes, set(), below=lambda node: _layer(node) is None and node.name() != _RECURRENT)
+    below = _walk(nodes, set(), below=lambda node: _layer(node) is None and not _is_ours(node, LSTMFunction))
     return [layer for node, _ in below if (layer := _layer(node)) is not None]
 
 
@@ -145,7 +145,7 @@ def boundary_calls(calls: Sequence[RecurrentCall]) -> list[RecurrentCall]:
         nodes = [] if call.input.grad_fn is None else [call.input.grad_fn]
         seen = set()
         for node, _ in _walk(nodes, clear):
-            if node.name() == _RECURRENT:
+            if _is_ours(node, LSTMFunction):
                 break
             seen.add(node)
         else:
@@ -154,16 +154,24 @@ def boundary_calls(calls: Sequence[RecurrentCall]) -> list[RecurrentCall]:
     return lowest
 
 
+def _is_ours(node: Node, *functions: type[Function]) -> bool:
+    """Whether the node was made by one of the engine's functions (any of them by default)."""
+    return type(node) in {function._backward_cls for function in functions or FUNCTIONS}
+
+
+def _moves_mass(node: Node) -> bool:
+    """Whether the node is one of torch's own, not of a Python function, that hands mass on as it is."""
+    return not isinstance(node, BackwardCFunction) and node.name().startswith(_MOVES_MASS)
+
+
 def _is_above_maps(node: Node) -> bool:
-    return node.name() == _ACTIVATION or _only_moves(node)
+    return _is_ours(node, PassThrough) or _moves_mass(node)
 
 
 def _is_linear_above_layer(node: Node) -> bool:
-    return _layer(node) is None if node.name() == _LINEAR_MAP else _only_moves(node)
-
-
-def _only_moves(node: Node) -> bool:
-    return node.name().startswith(_MOVES_MASS) and not node.name().startswith(_SELECTS)
+    if _is_ours(node, Propagate):
+        return _layer(node) is None
+    return _moves_mass(node) and not node.name().startswith(_SELECTS)
 
 
 def _layer(node: Node) -> WeightedMap | None:

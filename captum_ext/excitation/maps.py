@@ -11,8 +11,7 @@ with the bias excluded. The denominator is the parent's *support*.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -38,52 +37,76 @@ Kinds = tuple[Tensor, Tensor | None]
 """Mass that supports outputs above zero, and mass that supports outputs below zero."""
 
 
-class EvidenceMap(Protocol):
-    """The view that a consumer has of the linear map behind its input."""
+class EvidenceMap(ABC):
+    """What a reader sees of the linear map behind its input."""
 
-    def support(self, sign: Sign) -> Tensor:
-        """Sum of the contributions that pull each output towards ``sign``; never negative."""
-
-    def deliver(self, plus: Tensor, minus: Tensor | None) -> None:
-        """Tell which of the mass on its way supports positive and which negative outputs."""
-
-    def note_sign(self, output: Tensor) -> None:
-        """Remember the sign of the output before it is rearranged."""
-
-    def read_as_state(self, output: Tensor) -> None:
-        """A non-linear operation reads the output: the mass it sends supports the output's own sign."""
-
-    is_state: bool  # some reader takes the output as a state
-    n_readers: int  # operations that read the output
-    delivered: Kinds | None  # what was told of the mass that has arrived
-
-
-class LinearMap(ABC):
-    """A linear map whose backward pass distributes winning probabilities."""
-
-    def __init__(self, operands: Sequence[Operand], clamp: bool) -> None:
+    def __init__(self, operands: Sequence[Operand]) -> None:
         self.operands = tuple(operands)
         self.is_state = False
-        self.is_output = False
         self.n_readers = 0
-        self._clamp = clamp
-        self._below_zero: Tensor | None = None
-        self._supports: dict[Sign, Tensor] = {}
         self.delivered: Kinds | None = None
+        self._supports: dict[Sign, Tensor] = {}
 
     @abstractmethod
     def _support(self, sign: Sign) -> Tensor:
         """The denominator of the rule for parents whose state has ``sign``."""
 
     @abstractmethod
-    def _share(self, plus: Tensor, minus: Tensor | None) -> tuple[Tensor, ...]:
-        """Mass of each operand; ``plus`` and ``minus`` are mass over support of the two kinds of parents."""
+    def deliver(self, plus: Tensor, minus: Tensor | None) -> None:
+        """Note how the mass that is about to arrive divides into supports of either sign."""
+
+    @abstractmethod
+    def note_sign(self, output: Tensor) -> None:
+        """Remember where the output is below zero, for as long as it is known."""
+
+    def read_as_state(self) -> None:
+        """A non-linear operation reads the output: the mass it sends supports the output's own sign."""
+        self.is_state = True
+
+    def _asks(self, sign: Sign) -> Iterator[tuple[EvidenceMap, Sign]]:
+        """The supports of other maps that :meth:`_support` will ask for."""
+        for operand in self.operands:
+            if operand.map is not None:
+                yield operand.map, sign
 
     def support(self, sign: Sign) -> Tensor:
         """Sum of the contributions that pull each output towards ``sign``; kept until the pass ends."""
-        if sign not in self._supports:
-            self._supports[sign] = self._support(sign)
+        # A loop and not a recursion, since chains of linear maps grow with the length of a clip.
+        pending: list[tuple[EvidenceMap, Sign]] = [(self, sign)]
+        while pending:
+            behind, wanted = pending[-1]
+            missing = [(m, s) for m, s in behind._asks(wanted) if s not in m._supports]
+            if missing:
+                pending += missing
+            else:
+                pending.pop()
+                if wanted not in behind._supports:
+                    behind._supports[wanted] = behind._support(wanted)
         return self._supports[sign]
+
+    def reset(self) -> None:
+        """Forget what belongs to one backward pass."""
+        self._supports.clear()
+        self.delivered = None
+
+    def release(self) -> None:
+        """Let go of all tensors; the map is of no use afterwards."""
+        self.reset()
+        self.operands = ()
+
+
+class LinearMap(EvidenceMap):
+    """A linear map whose backward pass distributes winning probabilities."""
+
+    def __init__(self, operands: Sequence[Operand], clamp: bool) -> None:
+        super().__init__(operands)
+        self.is_output = False
+        self._clamp = clamp
+        self._below_zero: Tensor | None = None
+
+    @abstractmethod
+    def _share(self, plus: Tensor, minus: Tensor | None) -> tuple[Tensor, ...]:
+        """Mass of each operand; ``plus`` and ``minus`` are mass over support of the two kinds of parents."""
 
     def deliver(self, plus: Tensor, minus: Tensor | None) -> None:
         """Note how the mass that is about to arrive divides into supports of either sign."""
@@ -94,16 +117,6 @@ class LinearMap(ABC):
         """Remember where the output is below zero, for as long as it is known."""
         if self._below_zero is None and not self._clamp:
             self._below_zero = output.detach() < 0
-
-    def read_as_state(self, output: Tensor) -> None:
-        """From now on, mass of unknown kind supports the output's own sign."""
-        self.note_sign(output)
-        self.is_state = True
-
-    def reset(self) -> None:
-        """Forget what belongs to one backward pass."""
-        self._supports.clear()
-        self.delivered = None
 
     def distribute(self, mass: Tensor) -> tuple[Tensor, ...]:
         """P(child) = sum over parents of P(child | parent) P(parent) (eqs. 3 and 9), per operand."""
@@ -151,6 +164,10 @@ class WeightedMap(LinearMap):
         self.is_dual = False
         self._signed_weight, self._apply, self._adjoint = weight, apply, adjoint
         self._is_folded = False
+
+    def _asks(self, sign: Sign) -> Iterator[tuple[EvidenceMap, Sign]]:
+        yield from super()._asks(1)
+        yield from super()._asks(-1)
 
     def fold(self, factor: Tensor) -> None:
         """Multiply each output channel by its ``factor``, (C,)."""
@@ -206,10 +223,16 @@ class ScaledMap(WeightedMap):
         super().__init__(operand, weight, apply, adjoint, clamp)
         self._channel_factor = channel_factor
 
-    def support(self, sign: Sign) -> Tensor:
-        """The support of the folded layer, or of the scaling alone."""
+    def _asks(self, sign: Sign) -> Iterator[tuple[EvidenceMap, Sign]]:
         layer = self._folded_layer()
-        return super().support(sign) if layer is None else layer.support(sign)
+        if layer is None:
+            yield from super()._asks(sign)
+        else:
+            yield layer, sign
+
+    def _support(self, sign: Sign) -> Tensor:
+        layer = self._folded_layer()
+        return super()._support(sign) if layer is None else layer.support(sign)
 
     def distribute(self, mass: Tensor) -> tuple[Tensor, ...]:
         """Leave the sharing to the folded layer, if there is one."""
@@ -265,6 +288,11 @@ class SumMap(LinearMap):
         super().__init__([a, b], clamp)
         self._coefficients = coefficients
 
+    def _asks(self, sign: Sign) -> Iterator[tuple[EvidenceMap, Sign]]:
+        for operand, c in zip(self.operands, self._coefficients, strict=True):
+            if operand.map is not None:
+                yield operand.map, sign if c >= 0 else _opposite(sign)
+
     def _support(self, sign: Sign) -> Tensor:
         a, b = (
             abs(c) * operand.part_or_zeros(sign if c >= 0 else _opposite(sign))
@@ -292,7 +320,7 @@ class SumMap(LinearMap):
         return operand.receive(received, mass(down, -1))
 
 
-class RearrangedMap:
+class RearrangedMap(EvidenceMap):
     """A view, slice, permutation or concatenation of the outputs of linear maps.
 
     It has no autograd rule of its own, since rearranging mass is what autograd already does; it lets a later
@@ -300,17 +328,13 @@ class RearrangedMap:
     """
 
     def __init__(self, operands: Sequence[Operand], rearrange: Callable[..., Tensor]) -> None:
-        self.operands = tuple(operands)
+        super().__init__(operands)
         self._rearrange = rearrange
-        self.is_state = False
-        self.n_readers = 0
-        self.delivered: Kinds | None = None
         for operand in self.operands:
             if operand.map is not None:
-                operand.map.note_sign(operand.tensor)
+                operand.map.note_sign(operand.value)
 
-    def support(self, sign: Sign) -> Tensor:
-        """The supports of the operands, rearranged like their values."""
+    def _support(self, sign: Sign) -> Tensor:
         return self._rearrange(*(a.part_or_zeros(sign) for a in self.operands))
 
     def deliver(self, plus: Tensor, minus: Tensor | None) -> None:
@@ -324,19 +348,15 @@ class RearrangedMap:
             if operand.map is not None:
                 operand.map.deliver(up, down)
 
-    def reset(self) -> None:
-        """Forget what belongs to one backward pass."""
-        self.delivered = None
-
     def note_sign(self, output: Tensor) -> None:
         """Nothing to do: the maps behind noted their signs when the rearrangement was made."""
 
-    def read_as_state(self, output: Tensor) -> None:
+    def read_as_state(self) -> None:
         """Mark the maps behind the rearrangement."""
         self.is_state = True
         for operand in self.operands:
             if operand.map is not None:
-                operand.map.read_as_state(operand.tensor)
+                operand.map.read_as_state()
 
 
 def _transpose(f: Callable[..., Tensor], operands: Sequence[Operand], quotient: Tensor) -> tuple[Tensor, ...]:

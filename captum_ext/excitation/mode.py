@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from captum_ext.excitation.functions import Propagate
-from captum_ext.excitation.maps import LinearMap, RearrangedMap
+from captum_ext.excitation.maps import EvidenceMap, LinearMap, RearrangedMap
 from captum_ext.excitation.operand import Facts, Negative, Operand, facts_of, set_facts
 from captum_ext.excitation.weights import SignedWeight, WeightCache
 
@@ -74,10 +74,18 @@ class ExcitationMode(TorchFunctionMode):
         super().__init__()
         self.negative = negative
         self.private_inputs = private_inputs
-        self.maps: list[LinearMap | RearrangedMap] = []
+        self.maps: list[EvidenceMap] = []
         self.recurrent_calls: list[RecurrentCall] = []
+        self.layer_inputs: dict[LinearMap, Tensor] = {}
         self._paths = {id(module): path or type(model).__name__ for path, module in model.named_modules()}
         self._weights = WeightCache()
+
+    def release(self) -> None:
+        """Break the references between maps and graph, which the garbage collector cannot see through."""
+        for behind in self.maps:
+            behind.release()
+        self.layer_inputs.clear()
+        self.recurrent_calls.clear()
 
     @property
     def clamp(self) -> bool:
@@ -92,6 +100,7 @@ class ExcitationMode(TorchFunctionMode):
         kwargs: Kwargs | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        args, kwargs = _positional(args, kwargs)
         if not torch.is_grad_enabled() or not is_evidence(args, tuple(kwargs.values())):
             return func(*constant(args), **{k: constant(v) for k, v in kwargs.items()})
         handler = _RULES.get(func)
@@ -117,13 +126,13 @@ class ExcitationMode(TorchFunctionMode):
         self,
         linear_map: LinearMap,
         compute: Callable[..., Tensor],
-        *,
+        *operands: Tensor,
         non_negative: bool = False,
         gate: bool = False,
     ) -> Tensor:
         """Run a linear map on its operands and note that it is behind the result."""
         self.maps.append(linear_map)
-        output: Tensor = Propagate.apply(linear_map, compute, *(a.tensor for a in linear_map.operands))
+        output: Tensor = Propagate.apply(linear_map, compute, *operands)
         return set_facts(output, Facts(map=linear_map, non_negative=non_negative, gate=gate))
 
     def rearrange(
@@ -174,7 +183,8 @@ def read_as_state(*tensors: Tensor) -> None:
     for tensor in tensors:
         behind = facts_of(tensor).map
         if behind is not None:
-            behind.read_as_state(tensor)
+            behind.note_sign(tensor)
+            behind.read_as_state()
 
 
 def write_back(mode: ExcitationMode, target: Tensor, result: Tensor) -> Tensor:
@@ -183,13 +193,12 @@ def write_back(mode: ExcitationMode, target: Tensor, result: Tensor) -> Tensor:
     if base is None:
         target.copy_(result)
     else:
-        size, stride = target.shape, target.stride()
+        whole, part = (base.shape, base.stride()), (target.shape, target.stride())
         offset = target.storage_offset() - base.storage_offset()
 
         def replaced(before: Tensor, new: Tensor) -> Tensor:
-            after = torch.empty_strided(base.shape, base.stride(), dtype=new.dtype, device=new.device)
-            after = after.copy_(before)
-            after.as_strided(size, stride, offset).copy_(new)
+            after = torch.empty_strided(*whole, dtype=new.dtype, device=new.device).copy_(before)
+            after.as_strided(*part, offset).copy_(new)
             return after
 
         write_into(mode, base, result, replaced, lambda: target.copy_(result))
@@ -242,6 +251,17 @@ def evidence_in(args: Any, kwargs: Kwargs) -> Iterator[Tensor]:
     for tensor in (*_tensors(args), *_tensors(tuple(kwargs.values()))):
         if tensor.requires_grad and not isinstance(tensor, nn.Parameter):
             yield tensor
+
+
+def _positional(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+    """The operands first, also where they were given by keyword."""
+    rest = dict(kwargs)
+    if not args:
+        names = [name for name in ("input", "self", "tensors") if name in rest]
+        args = tuple(rest.pop(name) for name in names[:1])
+    if len(args) == 1 and "other" in rest:
+        args = (*args, rest.pop("other"))
+    return args, rest
 
 
 def is_evidence(*values: Any) -> bool:

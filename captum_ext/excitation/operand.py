@@ -81,13 +81,14 @@ class Operand:
 
     def __init__(self, tensor: Tensor, negative: Negative) -> None:
         facts = facts_of(tensor)
-        self.tensor = tensor
+        # Not the tensor itself: an in-place operation could put this operand above it, and keep both alive.
+        self.value = tensor.detach()
+        self.is_evidence = tensor.requires_grad
         self.map = facts.map
         self.shape = tensor.shape
         self.dtype = working_dtype(tensor.dtype)
         self._non_negative = facts.non_negative
         self._clamp = negative == "clamp"
-        self._value = tensor.detach()
         self._version = tensor._version
 
     def part(self, sign: Sign) -> Tensor | None:
@@ -95,15 +96,15 @@ class Operand:
         if sign < 0 and self._non_negative:
             return None
         if self.map is not None:
-            return self.map.support(sign)
+            return self.map.support(sign).to(self.dtype)
         if sign < 0 and self._clamp:
             return None
-        if self._value._version != self._version:
+        if self.value._version != self._version:
             raise RuntimeError(
                 "an activation was changed in place after it had been used by a layer, so its Excitation "
                 "Backprop rule cannot be evaluated; clone the tensor before the in-place operation"
             )
-        value = self._value.to(self.dtype)
+        value = self.value.to(self.dtype)
         if self._non_negative:
             return value
         return value.clamp(min=0) if sign > 0 else (-value).clamp(min=0)
@@ -111,7 +112,7 @@ class Operand:
     def part_or_zeros(self, sign: Sign) -> Tensor:
         """Like :meth:`part`, with zeros for an empty part."""
         part = self.part(sign)
-        return torch.zeros(self.shape, dtype=self.dtype, device=self._value.device) if part is None else part
+        return torch.zeros(self.shape, dtype=self.dtype, device=self.value.device) if part is None else part
 
     def receive(self, plus: Tensor, minus: Tensor | None) -> Tensor:
         """Take mass that supports the child's positive and negative part; returns the total for autograd."""

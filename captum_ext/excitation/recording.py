@@ -17,7 +17,7 @@ from captum_ext.excitation.graph import boundary_calls, check_covered, check_par
 from captum_ext.excitation.maps import Kinds, WeightedMap, together
 from captum_ext.excitation.mode import ExcitationMode, RecurrentCall
 from captum_ext.excitation.numerics import working_dtype
-from captum_ext.excitation.operand import Negative, Operand, facts_of
+from captum_ext.excitation.operand import Negative, facts_of
 
 __all__ = ["Mass", "Recording", "capture", "record", "unwrap"]
 
@@ -25,6 +25,7 @@ _CHECKPOINTING = (
     "activation checkpointing recomputes layers where Excitation Backprop cannot follow; "
     "switch checkpointing off"
 )
+_STANCE = threading.RLock()
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -117,9 +118,9 @@ class Recording:
         self.classifier: list[WeightedMap] = classifier_calls(output)
 
     @property
-    def classifier_inputs(self) -> list[Operand]:
-        """Inputs of the classifier, one per call."""
-        return [linear_map.operands[0] for linear_map in self.classifier]
+    def classifier_inputs(self) -> list[Tensor]:
+        """Inputs of the classifier, one per call; kept only for passes with private inputs."""
+        return [self._mode.layer_inputs[linear_map] for linear_map in self.classifier]
 
     @property
     def boundary(self) -> list[RecurrentCall]:
@@ -180,15 +181,28 @@ def _delivered(tensor: Tensor) -> Kinds | None:
     return None if behind is None else behind.delivered
 
 
+@contextmanager
 def record(
     model: nn.Module, run: Callable[[], Tensor], negative: Negative, private_inputs: bool = False
-) -> Recording:
-    """Call ``run``, which runs ``model`` and selects one output unit per example, under the mode."""
+) -> Iterator[Recording]:
+    """Call ``run``, which runs ``model`` and selects one output unit per example, under the mode.
+
+    The recording can be used until the context ends.
+    """
     mode = ExcitationMode(model, negative, private_inputs)
-    with ExitStack() as stack:
-        stack.enter_context(disable_saved_tensors_hooks(_CHECKPOINTING))
-        # Compiled code would run past the mode.
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(mode)
-        output = run()
-    return Recording(output, mode)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(disable_saved_tensors_hooks(_CHECKPOINTING))
+            if any(_is_compiled(module) for module in model.modules()):
+                # Compiled code would run past the mode. The stance is that of the whole process.
+                stack.enter_context(_STANCE)
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(mode)
+            output = run()
+        yield Recording(output, mode)
+    finally:
+        mode.release()
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return hasattr(module, "_orig_mod") or module._compiled_call_impl is not None

@@ -33,9 +33,9 @@ class VGGLSTM(nn.Module):
         clips (N, 3, T, H, W), normalised for the weights; returns (N, K) or (N, T, K).
 
     Example:
-        >>> import torch  # doctest: +SKIP
-        >>> model = VGGLSTM(num_classes=7, hidden_size=8).eval()  # doctest: +SKIP
-        >>> model(torch.rand(1, 3, 16, 224, 224)).shape  # doctest: +SKIP
+        >>> import torch
+        >>> model = VGGLSTM(num_classes=7, hidden_size=8).eval()
+        >>> model(torch.rand(1, 3, 2, 64, 64)).shape  # 224 x 224 for trained weights
         torch.Size([1, 7])
 
     References:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -122,7 +123,8 @@ def timeline_strip(
         labelcolor=_INK,
     )
     canvas.draw()
-    return Image.frombuffer("RGBA", (width, height), canvas.buffer_rgba()).convert("RGB")
+    # Older releases of matplotlib round the figure's size down to one pixel less.
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def _row(clip: Tensor, cell_width: int, cell_height: int) -> Tensor:

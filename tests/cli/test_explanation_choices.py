@@ -81,10 +81,11 @@ def test_a_cnn_called_once_per_frame_has_maps_over_time():
         def __init__(self) -> None:
             super().__init__()
             self.conv, self.lstm = nn.Conv2d(3, 4, 3, padding=1), nn.LSTM(4, 5, batch_first=True)
+            self.head = nn.Linear(5, 3)
 
         def forward(self, x: Tensor) -> Tensor:
             features = [self.conv(frame).relu().mean((2, 3)) for frame in x.unbind(2)]
-            return self.lstm(torch.stack(features, 1))[0]
+            return self.head(self.lstm(torch.stack(features, 1))[0])
 
     model = loaded(PerFrame(), "clips")
     clip = torch.rand(3, 6, 16, 16)

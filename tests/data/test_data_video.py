@@ -352,7 +352,8 @@ class TestWriting:
         def fail(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(av.VideoFrame, "from_ndarray", fail)
+        # The rate is made while the temporary file is open.
+        monkeypatch.setattr("captum_ext.data.video.Fraction", fail)
         with pytest.raises(KeyboardInterrupt):
             write_video(ramp, quadrants(T, H, W), fps=8)
         assert ramp.read_bytes() == before

@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_ext.excitation.functions import PassThrough
 from captum_ext.excitation.mode import Args, ExcitationMode, Kwargs, constant, read_as_state, rule, write_back
 from captum_ext.excitation.operand import Facts, facts_of, set_facts
+from captum_ext.excitation.rules.sums import scale
 
 __all__: list[str] = []
 
@@ -19,6 +20,9 @@ __all__: list[str] = []
 @rule(F.relu, torch.relu, Tensor.relu, torch.relu_, Tensor.relu_, F.relu_)
 def relu(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """ReLU: its gradient is the rule, and only positive units pass mass to the map behind it."""
+    tensor = args[0]
+    if tensor._is_view() and _is_in_place(func, args, kwargs):
+        return write_back(mode, tensor, set_facts(torch.relu(tensor), Facts(non_negative=True)))
     return set_facts(func(*args, **kwargs), Facts(non_negative=True))
 
 
@@ -59,10 +63,11 @@ def softmax(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: 
     return _activation(mode, func, args, kwargs, positive=True, facts=Facts(non_negative=True, gate=True))
 
 
-@rule(F.log_softmax, torch.log_softmax, Tensor.log_softmax, F.logsigmoid)
+@rule(F.log_softmax, torch.log_softmax, Tensor.log_softmax)
 def log_softmax(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    """At the output it is skipped: mass starts at the logit."""
-    return _activation(mode, func, args, kwargs, positive=True, facts=Facts())
+    """A logit minus its normaliser, which acts as a bias; mass starts at the logit."""
+    rest = {name: constant(value) for name, value in kwargs.items()}
+    return scale(mode, args[0], 1.0, lambda x: func(x, *args[1:], **rest))
 
 
 @rule(F.softplus)
@@ -135,6 +140,7 @@ _IN_PLACE_POSITION = {
     F.mish: 1,
     F.hardswish: 1,
     F.hardsigmoid: 1,
+    F.relu: 1,
     F.relu6: 1,
     F.hardtanh: 3,
 }

@@ -30,10 +30,10 @@ def weighted_layer(
     """Run ``compute``, the untouched layer, with the rule of the linear map ``apply`` behind its output."""
     if mode.private_inputs:
         tensor = mode.rearrange(tensor.view_as(tensor), [tensor], lambda t: t, facts_of(tensor))
-    operand = mode.operand(tensor)
-    return mode.propagate(
-        WeightedMap(operand, mode.weight(weight), apply, adjoint, mode.clamp, has_rows), compute
-    )
+    behind = WeightedMap(mode.operand(tensor), mode.weight(weight), apply, adjoint, mode.clamp, has_rows)
+    if mode.private_inputs:
+        mode.layer_inputs[behind] = tensor
+    return mode.propagate(behind, compute, tensor)
 
 
 @rule(F.linear)
@@ -74,12 +74,13 @@ def matmul(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: K
 def _matmul(
     mode: ExcitationMode, tensor: Tensor, weight: Tensor, compute: Callable[[Tensor], Tensor]
 ) -> Tensor:
+    shape = tensor.shape
     return weighted_layer(
         mode,
         tensor,
         weight,
         torch.matmul,
-        lambda q, w: (q @ w.transpose(-1, -2)).sum_to_size(tensor.shape),
+        lambda q, w: (q @ w.transpose(-1, -2)).sum_to_size(shape),
         compute,
     )
 
@@ -103,13 +104,13 @@ def _convolution(n_axes: int, transposed: bool) -> Callable[..., Any]:
         padding, extra = _padding(given["padding"], dilation, weight.shape[2:])
         settings = (stride, padding, dilation, transposed, output_padding, given["groups"])
         batched = tensor.dim() == n_axes + 2
+        size = tensor.shape if batched else (1, *tensor.shape)
 
         def apply(x: Tensor, w: Tensor) -> Tensor:
             y = torch.convolution(_padded(x if batched else x[None], extra), w, None, *settings)
             return y if batched else y[0]
 
         def adjoint(q: Tensor, w: Tensor) -> Tensor:
-            size = tensor.shape if batched else (1, *tensor.shape)
             like = _padded(q.new_empty(1).expand(size), extra)
             mask = [True, False, False]
             x: Tensor = torch.ops.aten.convolution_backward(

@@ -49,6 +49,7 @@ def average(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: 
     return mode.propagate(
         NonNegativeMap(mode.operand(tensor), compute, mode.clamp),
         compute,
+        tensor,
         non_negative=facts.non_negative,
         gate=facts.gate,
     )

@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from captum_ext.excitation.functions import PassThrough
+from captum_ext.excitation.functions import EqualShares, PassThrough
 from captum_ext.excitation.mode import (
     Args,
     ExcitationMode,
@@ -24,20 +23,6 @@ from captum_ext.excitation.operand import Facts, facts_of, set_facts
 from captum_ext.excitation.rules.sums import scale
 
 __all__ = ["gated"]
-
-
-class _Product(torch.autograd.Function):
-    """a * b of two values: each takes half of the mass."""
-
-    @staticmethod
-    def forward(ctx: Any, compute: Callable[[Any, Any], Tensor], a: Tensor, b: Tensor) -> Tensor:
-        ctx.shapes = a.shape, b.shape
-        return compute(a, b)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, mass: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *((mass / 2).sum_to_size(shape) for shape in ctx.shapes)
 
 
 def gated(value: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
@@ -74,12 +59,14 @@ def _multiply(mode: ExcitationMode, first: Any, second: Any, multiply: Callable[
     if gates == (False, True):
         return gated(first, lambda a: multiply(a, second.detach()))
     read_as_state(first, second)
-    output: Tensor = _Product.apply(multiply, first, second)
+    output: Tensor = EqualShares.apply(multiply, first, second)
     return set_facts(output, Facts(gate=all(gates)))
 
 
 def _scaled(mode: ExcitationMode, tensor: Tensor, factor: Any, compute: Callable[[Tensor], Tensor]) -> Tensor:
     is_gate = facts_of(tensor).gate
+    if isinstance(factor, Tensor) and factor.dtype == torch.bool:
+        return gated(tensor, compute)  # a mask, as in a hand-written ReLU
     output = scale(mode, tensor, factor, compute)
     if is_gate and isinstance(factor, Tensor) and factor.dim() > 0:
         # A constant state under a gate, such as the initial state of a recurrent cell.

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from captum_ext.excitation.functions import LSTMFunction, States
 from captum_ext.excitation.mode import (
     Args,
     ExcitationMode,
@@ -22,6 +22,7 @@ from captum_ext.excitation.mode import (
     RecurrentCall,
     constant,
     is_evidence,
+    read_as_state,
     rule,
 )
 from captum_ext.excitation.numerics import safe_divide
@@ -31,7 +32,6 @@ from captum_ext.excitation.relu_lstm import relu_lstm
 __all__: list[str] = []
 
 Activation = Callable[[Tensor], Tensor]
-States = tuple[Tensor, Tensor, Tensor]
 
 
 class _Children:
@@ -75,7 +75,8 @@ class _LSTMLayer:
         phi: Activation,
     ) -> None:
         self.x = mode.operand(x)
-        self.initial = h_0, c_0
+        # Whether a state competes: a constant one is a bias, it takes no part in the competition.
+        self.initial = [(state.detach(), is_evidence(state)) for state in (h_0, c_0)]
         self.weights = tuple(constant(weight) for weight in weights)
         self.outputs: Tensor | None = None
         self._phi, self._clamp = phi, mode.clamp
@@ -84,9 +85,7 @@ class _LSTMLayer:
         """Mass of x, h_0 and c_0 from the mass of the outputs and of the last states."""
         assert self.outputs is not None  # noqa: S101
         dtype = self.x.dtype
-        # A constant initial state is a bias: it takes no part in the competition.
-        h_competes, c_competes = (is_evidence(state) for state in self.initial)
-        h_0, c_0 = (state.detach().to(dtype) for state in self.initial)
+        (h_0, h_competes), (c_0, c_competes) = ((state.to(dtype), own) for state, own in self.initial)
         h_before = torch.cat([h_0[None], self.outputs.to(dtype)[:-1]])
         carried, entered, g = self._cell_shares(h_before, c_0, c_competes)
         if not h_competes:
@@ -117,13 +116,13 @@ class _LSTMLayer:
 
     def _inputs(self, weight: Tensor) -> _Children:
         """The children x_t; a constant sequence is a bias."""
-        if not is_evidence(self.x.tensor):
-            return _Children(torch.zeros_like(self.x.tensor, dtype=self.x.dtype), None, weight)
+        if not self.x.is_evidence:
+            return _Children(torch.zeros_like(self.x.value, dtype=self.x.dtype), None, weight)
         return _Children(self.x.part_or_zeros(1), self.x.part(-1), weight)
 
     def _cell_shares(self, h_before: Tensor, c_0: Tensor, c_competes: bool) -> States:
         """Shares of f c_{t-1} and of i g in the state c_t, and g itself, all (T, N, H)."""
-        x = self.x.tensor.detach().to(h_before.dtype)
+        x = self.x.value.to(h_before.dtype)
         weight_ih, weight_hh, *biases = (weight.to(h_before.dtype) for weight in self.weights)
         bias = sum(biases[1:], biases[0]) if biases else None
         i, f, g, _ = (F.linear(x, weight_ih, bias) + F.linear(h_before, weight_hh)).chunk(4, dim=-1)
@@ -146,26 +145,6 @@ def _by_sign(quotients: Tensor, below_zero: Tensor | None) -> tuple[Tensor, Tens
     return quotients.masked_fill(below_zero, 0.0), quotients.masked_fill(~below_zero, 0.0)
 
 
-class _LSTMFunction(torch.autograd.Function):
-    """One LSTM layer: the untouched layer forward, the value path backward."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, layer: _LSTMLayer, compute: Callable[[], States], x: Tensor, h_0: Tensor, c_0: Tensor
-    ) -> States:
-        outputs, h_n, c_n = compute()
-        # A copy, so that in-place operations on the outputs cannot reach it.
-        layer.outputs = outputs.clone()
-        ctx.layer = layer
-        return outputs, h_n, c_n
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, m_outputs: Tensor, m_h: Tensor, m_c: Tensor) -> tuple[Tensor | None, ...]:
-        with torch.autocast(m_outputs.device.type, enabled=False):
-            return None, None, *ctx.layer.distribute(m_outputs, m_h, m_c)
-
-
 def _run_layer(
     mode: ExcitationMode,
     x: Tensor,
@@ -175,8 +154,9 @@ def _run_layer(
     phi: Activation,
     compute: Callable[[], States],
 ) -> States:
+    read_as_state(h_0, c_0)
     layer = _LSTMLayer(mode, x, h_0, c_0, weights, phi)
-    states: States = _LSTMFunction.apply(layer, compute, x, h_0, c_0)
+    states: States = LSTMFunction.apply(layer, compute, x, h_0, c_0)
     for state in states:
         set_facts(state, Facts(non_negative=phi is torch.relu))
     return states
@@ -200,8 +180,9 @@ def lstm(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwa
             "be random; call model.eval() first"
         )
     mode.recurrent_calls.append(RecurrentCall(x, batch_axis=0 if batch_first else 1))
-    sequence = x.transpose(0, 1) if batch_first else x
-    mode.rearrange(sequence, [x], lambda t: t.transpose(0, 1) if batch_first else t, facts_of(x))
+    sequence = x
+    if batch_first:
+        sequence = mode.rearrange(x.transpose(0, 1), [x], lambda t: t.transpose(0, 1), facts_of(x))
     last_h, last_c = [], []
     for index in range(n_layers):
         directions = []

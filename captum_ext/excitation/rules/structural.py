@@ -17,6 +17,7 @@ from captum_ext.excitation.mode import (
     is_evidence,
     read_as_state,
     rule,
+    write_back,
     write_into,
 )
 from captum_ext.excitation.operand import Facts, facts_of, set_facts
@@ -53,6 +54,8 @@ def rearrangement(mode: ExcitationMode, func: Callable[..., Any], args: Args, kw
     if isinstance(result, Tensor):
         if result is tensor:
             return result
+        if result.dtype != tensor.dtype:  # a cast; supports keep their own precision
+            return mode.rearrange(result, [tensor], lambda t: t, facts)
         return mode.rearrange(result, [tensor], lambda t: func(t, *rest, **kwargs), facts)
     for index, output in enumerate(result):
         mode.rearrange(output, [tensor], lambda t, i=index: func(t, *rest, **kwargs)[i], facts)
@@ -114,10 +117,10 @@ def pad(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwar
     *(getattr(F, f"{kind}{n}d{suffix}")
       for kind in ("max_pool", "adaptive_max_pool") for n in (1, 2, 3) for suffix in ("", "_with_indices")),
     *(getattr(torch, f"max_pool{n}d") for n in (1, 2, 3)),
-    *_both("max", "amax", "maximum", "min", "amin", "minimum", "sort", "topk"),
+    *_both("amax", "maximum", "amin", "minimum"),
 )  # fmt: skip
 def selection(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    """Maxima and sorting: all mass goes to the entries that were taken."""
+    """Maxima: all mass goes to the entries that were taken."""
     evidence = [value for value in (*args, *kwargs.values()) if is_evidence(value)]
     read_as_state(*evidence)
     result = func(*args, **kwargs)
@@ -127,11 +130,55 @@ def selection(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs
     return result
 
 
+@rule(*_both("max", "min", "sort", "topk"))
+def choice(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Maxima along an axis and sorting, which say what they took: a gather of fixed entries."""
+    tensor, result = args[0], func(*args, **kwargs)
+    if isinstance(result, Tensor):  # a maximum of everything, or of two tensors
+        return selection(mode, func, args, kwargs)
+    values, indices = result
+    descending_by_default = -1 if func in _both("sort", "topk") else None
+    position = 2 if func in _both("topk") else 1
+    axis = kwargs.get("dim", args[position] if len(args) > position else descending_by_default)
+    keeps_axis = values.dim() == tensor.dim()
+    fixed = indices if keeps_axis else indices.unsqueeze(axis)
+
+    def gather(part: Tensor) -> Tensor:
+        taken = part.gather(axis, fixed)
+        return taken if keeps_axis else taken.squeeze(axis)
+
+    facts = facts_of(tensor)
+    mode.rearrange(values, [tensor], gather, Facts(non_negative=facts.non_negative, gate=facts.gate))
+    return result
+
+
+@rule(torch.masked_fill, Tensor.masked_fill)
+def masked_fill(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Entries replaced by a constant, which is a bias to what comes next."""
+    if len(args) != 3 or is_evidence(args[2]):
+        return overwriting(mode, func, args, kwargs)
+    tensor, mask, value = args
+    return mode.rearrange(
+        func(tensor, mask, constant(value)),
+        [tensor],
+        lambda part: part.masked_fill(mask, 0.0),
+        Facts(),
+        with_constants=True,
+    )
+
+
+@rule(Tensor.copy_)
+def copy(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """A tensor overwritten by another, or a part of one if it is a view."""
+    target, value = args[:2]
+    if not is_evidence(value) or value.shape != target.shape or value.dtype != target.dtype:
+        return overwriting(mode, func, args, kwargs)
+    return write_back(mode, target, value)
+
+
 @rule(
-    *_both(
-        "where", "masked_fill", "masked_fill_", "masked_select", "masked_scatter", "index_put", "index_put_"
-    ),
-    *_both("index_copy", "scatter", "copy_"),
+    *_both("where", "masked_fill_", "masked_select", "masked_scatter", "index_put", "index_put_"),
+    *_both("index_copy", "scatter"),
 )
 def overwriting(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Entries replaced by others: mass follows the entry, and what falls on a constant is lost."""

@@ -35,17 +35,17 @@ def scale(
         return set_facts(output, Facts(gate=facts.gate))
     with torch.no_grad():
         shape = compute(tensor.detach()).shape
-    operand = mode.operand(tensor)
+    operand, own_shape = mode.operand(tensor), tensor.shape
     signed = SignedWeight(torch.as_tensor(weight, dtype=operand.dtype, device=tensor.device))
     behind = ScaledMap(
         operand,
         signed,
         lambda a, w: (a * w).expand(shape),
-        lambda q, w: (q * w).sum_to_size(tensor.shape),
+        lambda q, w: (q * w).sum_to_size(own_shape),
         mode.clamp,
         channel_factor,
     )
-    return mode.propagate(behind, compute, gate=facts.gate)
+    return mode.propagate(behind, compute, tensor, gate=facts.gate)
 
 
 def _sum(first_sign: int, second_sign: int, plain: Callable[..., Any] | None = None) -> Callable[..., Any]:
@@ -92,6 +92,8 @@ def _route(
     return mode.propagate(
         SumMap(mode.operand(first), mode.operand(second), coefficients, mode.clamp),
         compute,
+        first,
+        second,
         non_negative=all(f.non_negative for f in facts) and min(coefficients) >= 0,
         gate=all(f.gate for f in facts),
     )
