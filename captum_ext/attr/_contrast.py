@@ -59,7 +59,7 @@ def examples_of(
 
 
 def check_rows(recording: Recording, at: Sequence[Tensor], order: FrameOrder, what: str) -> None:
-    """Raise if the rows (axis 0) of a folded tensor do not belong to the examples that ``order`` gives them."""
+    """Raise if rows of a folded tensor do not belong to the examples that ``order`` gives them."""
     masses = evidence(recording, at, what)
     for mass, example in zip(masses, examples_of(recording, at, masses, what), strict=True):
         declared = example_of_row(len(example), len(recording.output), order, example.device)

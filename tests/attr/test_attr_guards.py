@@ -356,6 +356,41 @@ def test_training_mode_without_consequences_is_fine():
     assert model.training
 
 
+class SelectiveScan(torch.autograd.Function):
+    """Named like an operation of torch that moves mass."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * 2
+
+
+class PassThrough(SelectiveScan):
+    """Named like a function of the engine."""
+
+
+@pytest.mark.parametrize("function", [SelectiveScan, PassThrough])
+def test_a_custom_function_is_refused_whatever_its_name(function):
+    with pytest.raises(UnsupportedOperationError, match="custom autograd function"):
+        maps(Around(function.apply))
+
+
+def test_a_model_that_draws_random_numbers_is_refused_and_the_generator_restored():
+    class Noisy(nn.Module):
+        def forward(self, x):
+            return x + torch.randn_like(x)
+
+    model = Around(Noisy()).eval()
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match="random numbers"):
+        ExcitationBackprop(model).attribute(images(), 1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 # Negative controls: the judgements above must be able to fail.
 
 
