@@ -5,10 +5,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Real video files to explain in the demo as well, where there are any.
+REAL_CLIPS ?= $(wildcard ../shared/data/clips/*.mp4)
+
 .PHONY: demo test lint types clean
 
 demo: $(READY)
-	$(BIN)/python -m benchmarks run demo --output demo-output
+	$(BIN)/python -m benchmarks run demo --output demo-output --clips $(wordlist 1,2,$(REAL_CLIPS))
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to run"
     )
     parser.add_argument("--frames", type=int, nargs="*", default=[16], help="clip lengths of VGGLSTM")
-    parser.add_argument("--only", nargs="*", help="names of models to keep")
+    parser.add_argument("--only", nargs="*", help="models to time: vgg16, resnet50, r3d_18, vgg_lstm_16, ...")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     rows = []
     makers = _makers(arguments.frames)
+    if set(arguments.only or ()) - makers.keys() or arguments.rounds < 1:
+        raise SystemExit(f"--only takes {', '.join(makers)}, --rounds a number from 1")
     for name in arguments.only or makers:
         subject = makers[name](torch.device(arguments.device))
         rows += _time(subject, arguments.rounds, arguments.device)
@@ -106,7 +108,7 @@ def _makers(frames: list[int]) -> dict[str, Callable[[torch.device], Subject]]:
     makers = {
         "vgg16": cnn("vgg16", (1, 3, 224, 224)),
         "resnet50": cnn("resnet50", (1, 3, 224, 224)),
-        "r3d_18": cnn("r3d_18", (1, 3, 8, 112, 112)),
+        "r3d_18": cnn("r3d_18", (1, 3, 16, 112, 112)),
     }
     for n_frames in frames:
         makers[f"vgg_lstm_{n_frames}"] = vgg_lstm(n_frames, "tanh")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.demo.methods import Explain
+from benchmarks.demo.methods import CEB, EB, Explain
 from benchmarks.tables import Cell, Table
 from captum_ext.data import ClipDataset
 from captum_ext.grounding import (
@@ -106,7 +106,8 @@ def spatial_table(explained: Explained, title: str) -> Table:
         title,
         [column],
         f"{len(explained.labels)} clips, {n_frames} frames; a hit is a point less than {_RADIUS:g} pixels "
-        f"from the box on {size[0]} x {size[1]} frames; 95 % bootstrap intervals over clips.",
+        f"from the box on {size[0]} x {size[1]} frames; 95 % bootstrap intervals over clips. "
+        "Contrastive maps show what is unique to the class (here its motion), not all of the object.",
     )
     table.add("random point (exact)", column, _mean_of_frames(spatial_pointing_chance(boxes, size, _RADIUS)))
     center = spatial_pointing_center(boxes, size, _RADIUS)
@@ -128,7 +129,10 @@ def temporal_table(explained: Explained, title: str, windows: bool) -> Table:
         "known length (%)",
         "unknown length (%)",
     )
-    caption = f"{len(spans)} clips of {n_frames} frames; 95 % bootstrap intervals over clips."
+    caption = (
+        f"{len(spans)} clips of {n_frames} frames; 95 % bootstrap intervals over clips. Per-frame EB and cEB "
+        "give every frame the same mass, 1 and 0, and so say nothing about time."
+    )
     if windows:
         caption += (
             f" Length: the found window overlaps the action by tIoU >= {_IOU}; without known length it grows "
@@ -149,7 +153,7 @@ def temporal_table(explained: Explained, title: str, windows: bool) -> Table:
         table.add("whole clip", greedy, Cell.exact(whole_clip_chance(spans, n_frames, _IOU)))
 
     series = {"probability of the class": explained.probabilities}
-    series |= {name: explained.scores(name) for name in explained.maps}
+    series |= {name: explained.scores(name) for name in explained.maps if name not in (EB, CEB)}
     for name, scores in series.items():
         table.add(name, auc, Cell.of(frame_auc(scores, inside)))
         table.add(name, point, Cell.of(temporal_pointing_game(scores, spans).double()))

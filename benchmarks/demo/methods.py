@@ -12,10 +12,11 @@ from captum_ext.attr import LayerExcitationBackprop, RecurrentExcitationBackprop
 from captum_ext.excitation.operand import Negative
 from captum_ext.models import FrameCNN, FrameCNNLSTM
 
-__all__ = ["Explain", "methods"]
+__all__ = ["CEB", "EB", "Explain", "methods"]
 
 Explain = Callable[[Tensor, Tensor], Tensor]
 _LAYER = "features"
+EB, CEB = "EB (per frame)", "cEB (per frame)"
 
 
 def methods(frame_cnn: FrameCNN, cnn_lstm: FrameCNNLSTM, negative: Negative) -> dict[str, Explain]:
@@ -52,8 +53,8 @@ def methods(frame_cnn: FrameCNN, cnn_lstm: FrameCNNLSTM, negative: Negative) -> 
     return {
         "cEB-R": recurrent(contrastive=True),
         "EB-R": recurrent(contrastive=False),
-        "cEB (per frame)": per_frame(lambda x, k: eb.attribute(x, target=k, contrastive=True)),
-        "EB (per frame)": per_frame(lambda x, k: eb.attribute(x, target=k)),
+        CEB: per_frame(lambda x, k: eb.attribute(x, target=k, contrastive=True)),
+        EB: per_frame(lambda x, k: eb.attribute(x, target=k)),
         "BP-R": lambda x, k: bp_r.attribute(x, target=last_step(x, k)).sum(1),
         "BP (per frame)": per_frame(lambda x, k: bp.attribute(x, target=k)),
         "Grad-CAM": grad_cam_of_clips,

@@ -27,6 +27,7 @@ from captum_ext.data import (
     read_video,
 )
 from captum_ext.grounding import greedy_window
+from captum_ext.metrics.functional import frame_auc, frames_inside
 from captum_ext.models import FrameCNN, FrameCNNLSTM, save_checkpoint
 from captum_ext.visualization import (
     Report,
@@ -221,8 +222,9 @@ def _add_real_clips(report: Report, paths: list[Path], model: FrameCNNLSTM, labe
 
 
 def _pictures(explained: Explained, output: Path) -> None:
-    """One explained clip, that whose class the model is surest of, as a strip and as an animation."""
-    index = int(explained.probabilities[:, -1].argmax())
+    """The clip that cEB-R localises most clearly, as strip and animation; the tables count all clips."""
+    inside = frames_inside(explained.spans, explained.clips.shape[2])
+    index = int(frame_auc(explained.scores("cEB-R"), inside).argmax())
     frames, maps = explained.dataset.frames(index), explained.maps["cEB-R"][index]
     (span,) = explained.spans[index : index + 1].tolist()
     title = f"cEB-R: {explained.dataset.clips[index].label}"
