@@ -27,7 +27,7 @@ from captum_ext.data import (
     read_video,
 )
 from captum_ext.grounding import greedy_window
-from captum_ext.metrics.functional import frame_auc, frames_inside
+from captum_ext.metrics.functional import frames_inside
 from captum_ext.models import FrameCNN, FrameCNNLSTM, save_checkpoint
 from captum_ext.visualization import (
     Report,
@@ -227,8 +227,11 @@ def _add_real_clips(report: Report, paths: list[Path], model: FrameCNNLSTM, labe
 
 def _pictures(explained: Explained, output: Path) -> None:
     """The clip that cEB-R localises most clearly, as strip and animation; the tables count all clips."""
-    inside = frames_inside(explained.spans, explained.clips.shape[2])
-    index = int(frame_auc(explained.scores("cEB-R"), inside).argmax())
+    scores, inside = explained.scores("cEB-R"), frames_inside(explained.spans, explained.clips.shape[2])
+    lowest_inside = scores.masked_fill(~inside, float("inf")).amin(1)
+    highest_outside = scores.masked_fill(inside, float("-inf")).amax(1)
+    interrupts = ~(inside[:, 0] | inside[:, -1])
+    index = int((lowest_inside - highest_outside).masked_fill(~interrupts, float("-inf")).argmax())
     frames, maps = explained.dataset.frames(index), explained.maps["cEB-R"][index]
     (span,) = explained.spans[index : index + 1].tolist()
     title = f"cEB-R: {explained.dataset.clips[index].label}"
@@ -242,7 +245,10 @@ def _pictures(explained: Explained, output: Path) -> None:
     )
     strip.save(output / "timeline.png")
     large = F.interpolate(frames.float(), scale_factor=4, mode="bilinear").round().clamp(0, 255).byte()
-    panels = [large, *(overlay(large, explained.maps[name][index]) for name in ("EB-R", "cEB-R"))]
+    panels = [large]
+    for name in ("EB-R", "cEB-R"):
+        shown = explained.maps[name][index]
+        panels.append(overlay(large, shown, peak=float(shown.flatten().quantile(0.995))))
     save_animation(output / "overlay.webp", side_by_side(*panels, gap=8), fps=6)
 
 
