@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_ext.excitation.functions import PassThrough
-from captum_ext.excitation.mode import Args, ExcitationMode, Kwargs, constant, read_as_state, rule, write_back
+from captum_ext.excitation.mode import Args, ExcitationMode, Kwargs, constant, read_as_state, rule
 from captum_ext.excitation.operand import Facts, facts_of, set_facts
 from captum_ext.excitation.rules.sums import scale
+from captum_ext.excitation.writes import write_back
 
 __all__: list[str] = []
 

@@ -17,10 +17,10 @@ from captum_ext.excitation.mode import (
     is_evidence,
     read_as_state,
     rule,
-    write_back,
 )
 from captum_ext.excitation.operand import Facts, facts_of, set_facts
 from captum_ext.excitation.rules.sums import scale
+from captum_ext.excitation.writes import write_back
 
 __all__ = ["gated"]
 

@@ -17,10 +17,9 @@ from captum_ext.excitation.mode import (
     is_evidence,
     read_as_state,
     rule,
-    write_back,
-    write_into,
 )
 from captum_ext.excitation.operand import Facts, facts_of, set_facts
+from captum_ext.excitation.writes import write_back, write_into
 
 __all__: list[str] = []
 

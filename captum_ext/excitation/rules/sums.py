@@ -10,9 +10,10 @@ from torch import Tensor
 
 from captum_ext.excitation.functions import PassThrough
 from captum_ext.excitation.maps import ScaledMap, SumMap
-from captum_ext.excitation.mode import Args, ExcitationMode, Kwargs, constant, is_evidence, rule, write_back
+from captum_ext.excitation.mode import Args, ExcitationMode, Kwargs, constant, is_evidence, rule
 from captum_ext.excitation.operand import Facts, facts_of, set_facts
 from captum_ext.excitation.weights import SignedWeight
+from captum_ext.excitation.writes import write_back
 
 __all__ = ["scale"]
 

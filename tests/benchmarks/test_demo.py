@@ -1,0 +1,77 @@
+"""The demo runs from clips to report; a tiny run, so the figures mean nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.__main__ import main
+from benchmarks.tables import Cell, Table
+from captum_ext.models import load_checkpoint
+
+PARTS = {
+    "results.jsonl",
+    "results.md",
+    "report.html",
+    "timeline.png",
+    "overlay.webp",
+    "frame_cnn_lstm.pt",
+    "clips",
+    "concatenated",
+}
+
+
+def test_every_benchmark_is_listed(capsys):
+    assert main(["list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["demo", "speed_eb"]
+
+
+def test_the_demo_writes_tables_report_and_checkpoint(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["run", "demo", "--output", str(out), "--train", "3", "--test", "2", "--epochs", "1"]) == 0
+    assert {path.name for path in out.iterdir()} == PARTS
+    printed = capsys.readouterr().out
+    for row in ("random (exact)", "centre", "whole clip", "oracle", "cEB-R", "EB-R", "BP-R", "Grad-CAM"):
+        assert row in printed
+    facts, *cells = (json.loads(line) for line in (out / "results.jsonl").read_text().splitlines())
+    assert facts["torch"] == torch.__version__
+    assert all(0 <= cell["value"] <= 1 and cell["n"] > 0 for cell in cells)
+    assert {cell["table"] for cell in cells} == {
+        "Where: single actions",
+        "When: rand+GT",
+        "When: GT+rand",
+        "When: rand+GT+rand",
+    }
+    assert load_checkpoint(out / "frame_cnn_lstm.pt").labels[0] == "square left-right"
+    assert "BP (per frame)" in (out / "report.html").read_text()
+
+
+def test_a_cell_counts_no_missing_clips_and_is_seeded():
+    values = torch.tensor([1.0, 0.0, float("nan"), 1.0, 1.0])
+    cell = Cell.of(values)
+    assert (cell.value, cell.n) == (0.75, 4)
+    assert cell == Cell.of(values)
+    low, high = cell.interval
+    assert 0 <= low <= 0.75 <= high <= 1
+
+
+def test_a_table_prints_missing_cells_as_dashes():
+    table = Table("Title", ["a (%)", "b (%)"], "Caption.")
+    table.add("method", "b (%)", Cell(0.5, 7, (0.25, 0.75)))
+    table.add("oracle", "a (%)", Cell(1.0, 7))
+    assert table.cells() == [["method", "-", "50.0 [25.0, 75.0]"], ["oracle", "100.0", "-"]]
+    assert "| method | - | 50.0 [25.0, 75.0] |" in table.markdown()
+    assert table.records()[1] == {
+        "table": "Title",
+        "method": "oracle",
+        "measure": "a (%)",
+        "value": 1.0,
+        "n": 7,
+        "exact": True,
+    }
+
+
+def test_an_unknown_model_to_time_is_one_clear_line(tmp_path: Path):
+    with pytest.raises(SystemExit, match="--only takes vgg16"):
+        main(["run", "speed_eb", "--output", str(tmp_path), "--only", "vgg"])
