@@ -27,6 +27,12 @@ def methods(frame_cnn: FrameCNN, cnn_lstm: FrameCNNLSTM, negative: Negative) -> 
     eb = LayerExcitationBackprop(frame_cnn, _LAYER, negative)
     eb_r = RecurrentExcitationBackprop(cnn_lstm, _LAYER, negative=negative)
     bp, bp_r = Saliency(frame_cnn), Saliency(cnn_lstm)
+
+    def gradient(saliency: Saliency, x: Tensor, target: object) -> Tensor:
+        # Captum warns of inputs that do not require gradients.
+        maps: Tensor = saliency.attribute(x.detach().requires_grad_(), target=target)
+        return maps.detach()
+
     grad_cam = LayerGradCam(cnn_lstm, getattr(cnn_lstm, _LAYER))
 
     def per_frame(explain: Callable[[Tensor, list[int]], Tensor]) -> Explain:
@@ -55,7 +61,7 @@ def methods(frame_cnn: FrameCNN, cnn_lstm: FrameCNNLSTM, negative: Negative) -> 
         "EB-R": recurrent(contrastive=False),
         CEB: per_frame(lambda x, k: eb.attribute(x, target=k, contrastive=True)),
         EB: per_frame(lambda x, k: eb.attribute(x, target=k)),
-        "BP-R": lambda x, k: bp_r.attribute(x, target=last_step(x, k)).sum(1),
-        "BP (per frame)": per_frame(lambda x, k: bp.attribute(x, target=k)),
+        "BP-R": lambda x, k: gradient(bp_r, x, last_step(x, k)).sum(1),
+        "BP (per frame)": per_frame(lambda x, k: gradient(bp, x, k)),
         "Grad-CAM": grad_cam_of_clips,
     }
