@@ -124,7 +124,7 @@ class ExcitationBackprop(ExcitationAttribution):
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**: per example they sum to 1 minus the delta,
             for the contrastive form to 0 minus the delta. With ``return_convergence_delta`` a pair of
-            attributions and **delta**.
+            attributions and **delta**. One of several inputs that no evidence reaches gets zeros.
 
         Raises:
             UnsupportedOperationError: evidence flows through an operation that has no rule.
