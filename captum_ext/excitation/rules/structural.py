@@ -129,16 +129,18 @@ def selection(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs
     return result
 
 
-@rule(*_both("max", "min", "sort", "topk"))
+_MAXIMA, _TOPK = _both("max", "min"), _both("topk")
+
+
+@rule(*_MAXIMA, *_TOPK, *_both("sort"))
 def choice(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Maxima along an axis and sorting, which say what they took: a gather of fixed entries."""
-    tensor, result = args[0], func(*args, **kwargs)
-    if isinstance(result, Tensor):  # a maximum of everything, or of two tensors
+    if func in _MAXIMA and not _names_axis(args, kwargs):  # of everything, or of two tensors
         return selection(mode, func, args, kwargs)
+    tensor, result = args[0], func(*args, **kwargs)
     values, indices = result
-    descending_by_default = -1 if func in _both("sort", "topk") else None
-    position = 2 if func in _both("topk") else 1
-    axis = kwargs.get("dim", args[position] if len(args) > position else descending_by_default)
+    position = 2 if func in _TOPK else 1
+    axis = kwargs.get("dim", args[position] if len(args) > position else -1)
     keeps_axis = values.dim() == tensor.dim()
     fixed = indices if keeps_axis else indices.unsqueeze(axis)
 
@@ -149,6 +151,10 @@ def choice(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: K
     facts = facts_of(tensor)
     mode.rearrange(values, [tensor], gather, Facts(non_negative=facts.non_negative, gate=facts.gate))
     return result
+
+
+def _names_axis(args: Args, kwargs: Kwargs) -> bool:
+    return "dim" in kwargs or (len(args) > 1 and isinstance(args[1], int))
 
 
 @rule(torch.masked_fill, Tensor.masked_fill)
