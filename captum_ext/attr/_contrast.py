@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from captum_ext.attr._forward import NOT_BELOW, ForwardPass
 from captum_ext.attr._time import FrameOrder, example_of_row
 from captum_ext.excitation import Mass, Recording
 from captum_ext.excitation.numerics import safe_divide
 
-__all__ = ["check_rows", "contrast", "evidence", "normalized_evidence"]
+__all__ = ["check_rows", "contrast", "evidence", "normalized_evidence", "read_evidence"]
 
 _UNREACHABLE = (
     "no evidence can reach {what} from the output: it does not lie between the output and the inputs, or a "
@@ -31,7 +32,7 @@ def normalized_evidence(
     """Mass divided by the total of its example over time and neurons (eqs. 5 and 6), and the totals (N,)."""
     ones = torch.ones_like(recording.output)
     masses = _from_output(recording, ones, at, what, dual)
-    examples = examples_of(recording, at, masses, what, dual)
+    examples = _examples_of(recording, at, what, dual)
     total = masses[0].total.new_zeros(len(ones))
     for mass, example in zip(masses, examples, strict=True):
         total = total.index_add(0, example.flatten(), mass.total.flatten())
@@ -40,17 +41,15 @@ def normalized_evidence(
     return scaled, total
 
 
-def examples_of(
-    recording: Recording, at: Sequence[Tensor], masses: Sequence[Mass], what: str, dual: bool = False
-) -> list[Tensor]:
-    """Which example each entry of ``masses`` belongs to, however the model orders its rows.
+def _examples_of(recording: Recording, at: Sequence[Tensor], what: str, dual: bool = False) -> list[Tensor]:
+    """Which example the mass of each entry belongs to, however the model orders its rows.
 
     One pass per binary digit of the examples' numbers, in which only those examples start with mass whose
     number has the digit set: an entry that then has mass belongs to one of them. Entries without mass count
     as example 0.
     """
     numbers = torch.arange(len(recording.output), device=recording.output.device)
-    examples = [torch.zeros_like(mass.total, dtype=torch.long) for mass in masses]
+    examples = [torch.zeros_like(tensor, dtype=torch.long) for tensor in at]
     for digit in range((len(numbers) - 1).bit_length()):
         start = (numbers >> digit & 1).to(recording.output.dtype)
         for example, mass in zip(examples, _from_output(recording, start, at, what, dual), strict=True):
@@ -58,10 +57,14 @@ def examples_of(
     return [example.clamp(max=len(numbers) - 1) for example in examples]
 
 
-def check_rows(recording: Recording, at: Sequence[Tensor], order: FrameOrder, what: str) -> None:
-    """Raise if rows of a folded tensor do not belong to the examples that ``order`` gives them."""
-    masses = evidence(recording, at, what)
-    for mass, example in zip(masses, examples_of(recording, at, masses, what), strict=True):
+def check_rows(
+    recording: Recording, at: Sequence[Tensor], masses: Sequence[Mass], order: FrameOrder, what: str
+) -> None:
+    """Raise if rows of a folded tensor do not belong to the examples that ``order`` gives them.
+
+    ``masses`` is the :func:`evidence` there.
+    """
+    for mass, example in zip(masses, _examples_of(recording, at, what), strict=True):
         declared = example_of_row(len(example), len(recording.output), order, example.device)
         declared = declared.view(-1, *[1] * (example.dim() - 1)).expand_as(example)
         if not bool((example == declared)[mass.total != 0].all()):
@@ -89,6 +92,15 @@ def contrast(recording: Recording, at: Sequence[Tensor], what: str) -> list[Mass
             stacklevel=4,
         )
     return [p.minus(d) for p, d in zip(positive, dual, strict=True)]
+
+
+def read_evidence(run: ForwardPass, targets: Sequence[Tensor], what: str, contrastive: bool) -> list[Mass]:
+    """Mass at ``targets``: from the output, or from the contrast layer down."""
+    if not contrastive:
+        return evidence(run.recording, targets, what)
+    at = run.contrast_tensors
+    masses = contrast(run.recording, at, "the contrast layer")
+    return run.recording.propagate(at, masses, targets, NOT_BELOW)
 
 
 def _from_output(

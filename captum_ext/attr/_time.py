@@ -15,13 +15,17 @@ FrameOrder = Literal["NT", "TN"]
 
 def example_of_row(n_rows: int, n_examples: int, order: FrameOrder, device: torch.device) -> Tensor:
     """Which example each of the rows of a layer belongs to."""
+    rows, per_example = torch.arange(n_rows, device=device), _rows_per_example(n_rows, n_examples)
+    return rows // per_example if order == "NT" else rows % n_examples
+
+
+def _rows_per_example(n_rows: int, n_examples: int) -> int:
     if n_rows % n_examples:
         raise ValueError(
             f"a layer ran on {n_rows} rows, which is no multiple of the {n_examples} examples of the batch, "
             "so its rows cannot be told apart"
         )
-    rows = torch.arange(n_rows, device=device)
-    return rows // (n_rows // n_examples) if order == "NT" else rows % n_examples
+    return n_rows // n_examples
 
 
 def per_example(maps: Sequence[Tensor], n_examples: int, order: FrameOrder = "NT") -> Tensor:
@@ -73,7 +77,7 @@ def unfold_time(
                 return first.permute(1, 2, 0) if is_time_first else first.transpose(1, 2)
     if first.shape[0] == n_examples and (n_frames != 1 or first.dim() == 5):
         return first
-    rows_per_example = example_of_row(first.shape[0], n_examples, order, first.device).numel() // n_examples
+    rows_per_example = _rows_per_example(first.shape[0], n_examples)
     if n_frames not in (None, rows_per_example):
         raise ValueError(
             f"the layer ran on {first.shape[0]} rows for {n_examples} clips of {n_frames} frames; choose a "

@@ -15,8 +15,8 @@ from captum_ext._compat import (
     log_usage,
 )
 from captum_ext.attr._base import ExcitationAttribution, check_map
-from captum_ext.attr._contrast import contrast, evidence
-from captum_ext.attr._forward import NOT_BELOW, Captured, find_layer, forward_pass
+from captum_ext.attr._contrast import read_evidence
+from captum_ext.attr._forward import Captured, find_layer, forward_pass
 from captum_ext.attr._time import per_example
 from captum_ext.excitation.operand import Negative
 
@@ -142,15 +142,9 @@ class ExcitationBackprop(ExcitationAttribution):
             self.model, tensors, target, additional_forward_args, self.negative, captured, contrastive
         ) as run:
             run.recording.check([])
-            n = run.n_examples
-            if contrastive:
-                at = run.contrast_tensors
-                masses = contrast(run.recording, at, "the contrast layer")
-                masses = run.recording.propagate(at, masses, run.inputs, NOT_BELOW)
-            else:
-                masses = evidence(run.recording, run.inputs, "the inputs")
+            masses = read_evidence(run, run.inputs, "the inputs", contrastive)
             maps = [mass.total for mass in masses]
-            delta = float(not contrastive) - per_example(maps, n)
+            delta = float(not contrastive) - per_example(maps, run.n_examples)
             attributions = tuple(check_map(found, x.dtype) for found, x in zip(maps, tensors, strict=True))
         formatted = cast(TensorOrTupleOfTensorsGeneric, format_output(was_tuple, attributions))
         return (formatted, delta.detach()) if return_convergence_delta else formatted

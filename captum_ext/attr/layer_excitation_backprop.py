@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from captum_ext._compat import TargetType, TensorOrTupleOfTensorsGeneric, format_tensor_into_tuples, log_usage
 from captum_ext.attr._base import ExcitationAttribution, check_map
-from captum_ext.attr._contrast import check_rows, contrast, evidence
-from captum_ext.attr._forward import NOT_BELOW, Captured, find_layer, forward_pass
+from captum_ext.attr._contrast import check_rows, evidence, read_evidence
+from captum_ext.attr._forward import Captured, find_layer, forward_pass
 from captum_ext.attr._time import FrameOrder, per_example, unfold_time
 from captum_ext.excitation.operand import Negative
 
@@ -136,14 +136,10 @@ class LayerExcitationBackprop(LayerAttribution, ExcitationAttribution):
         ) as run:
             calls, n = run.calls["layer"], run.n_examples
             run.recording.check(calls)
-            if contrastive:
-                at = run.contrast_tensors
-                masses = contrast(run.recording, at, "the contrast layer")
-                masses = run.recording.propagate(at, masses, calls, NOT_BELOW)
-            else:
-                masses = evidence(run.recording, calls, "the layer")
+            masses = read_evidence(run, calls, "the layer", contrastive)
             if n > 1 and len(calls) == 1 and (len(calls[0]) != n or calls[0].dim() == 3):
-                check_rows(run.recording, calls, self.frame_order, "the layer")
+                plain = evidence(run.recording, calls, "the layer") if contrastive else masses
+                check_rows(run.recording, calls, plain, self.frame_order, "the layer")
             maps = [mass.total for mass in masses]
             delta = float(not contrastive) - per_example(maps, n, self.frame_order)
             attribution = unfold_time(maps, n, self.frame_order)

@@ -17,7 +17,7 @@ from captum_ext._compat import (
     log_usage,
 )
 from captum_ext.attr._base import ExcitationAttribution, check_map
-from captum_ext.attr._contrast import check_rows, contrast, normalized_evidence
+from captum_ext.attr._contrast import check_rows, contrast, evidence, normalized_evidence
 from captum_ext.attr._forward import NOT_BELOW, Captured, ForwardPass, find_layer, forward_pass
 from captum_ext.attr._time import FrameOrder, unfold_time
 from captum_ext.excitation import Mass
@@ -222,7 +222,8 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
         if n == 1 or n_frames == 1 or len(maps) > 1 or maps[0].shape[0] != n * n_frames:
             return
         if len(at) == 1 and at[0].shape[0] == n * n_frames:
-            check_rows(run.recording, at, self.frame_order, "the layer")
+            plain = evidence(run.recording, at, _BOUNDARY)
+            check_rows(run.recording, at, plain, self.frame_order, "the layer")
         elif not self._masses_agree(maps[0], frames, batch_axis, n):
             other = "TN" if self.frame_order == "NT" else "NT"
             raise ValueError(

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from captum_ext._maps import check_maps
 from captum_ext._series import check_series
 
 # Interpolation in float64 turns equal values into ones that differ by a few parts in 1e16; this much of a
@@ -71,21 +72,7 @@ def peak_point(maps: Tensor, frame_size: tuple[int, int]) -> Tensor:
         Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 2018 (the pointing game); Bargal
         et al., Excitation Backprop for RNNs, CVPR 2018, section 5.1.
     """
-    if not isinstance(maps, Tensor) or not maps.is_floating_point():
-        what = str(maps.dtype) if isinstance(maps, Tensor) else type(maps).__name__
-        raise TypeError(f"maps must be a floating-point tensor of shape (N, T, h, w), got {what}.")
-    if maps.dim() != 4 or 0 in maps.shape:
-        raise ValueError(
-            f"maps must have shape (N, T, h, w) with no empty axis, got {tuple(maps.shape)}; "
-            "sum over channels first."
-        )
-    if maps.shape[2] > frame_size[0] or maps.shape[3] > frame_size[1]:
-        raise ValueError(
-            f"maps of {maps.shape[2]} x {maps.shape[3]} (h x w) are larger than frame_size {frame_size} "
-            "(H, W); is frame_size height first, in pixels of the input?"
-        )
-    if not bool(torch.isfinite(maps).all()):
-        raise ValueError("maps must be finite, but hold NaN or infinite values.")
+    check_maps(maps, frame_size)
     # One clip at a time: the maps of a whole batch at the input's resolution may not fit into memory.
     return torch.stack([_peak_point(clip, frame_size) for clip in maps])
 

@@ -38,11 +38,7 @@ def _product(plain: Callable[..., Any] | None = None) -> Callable[..., Any]:
     def rule_of_product(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
         if len(args) != 2 or kwargs:
             return mode.run_without_rule(func, args, kwargs, "only a * b has a rule")
-        first, second = args
-        if plain is not None:
-            first = first.clone()
-            set_facts(first, facts_of(args[0]))
-        result = _multiply(mode, first, second, plain or func)
+        result = _multiply(mode, *args, plain or func)
         return result if plain is None else write_back(mode, args[0], result)
 
     return rule_of_product
@@ -85,9 +81,6 @@ def _quotient(plain: Callable[..., Any] | None = None) -> Callable[..., Any]:
         if len(args) != 2 or kwargs or not is_evidence(args[0]):
             return mode.run_without_rule(func, args, kwargs, "only a / b with evidence in a has a rule")
         first, second = args
-        if plain is not None:
-            first = first.clone()
-            set_facts(first, facts_of(args[0]))
         divide = plain or func
         if is_evidence(second):
             result = gated(first, lambda a: divide(a, second.detach()))

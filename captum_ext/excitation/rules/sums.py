@@ -34,8 +34,6 @@ def scale(
     if facts.map is None:
         output: Tensor = PassThrough.apply(compute, None, None, tensor)
         return set_facts(output, Facts(gate=facts.gate))
-    with torch.no_grad():
-        shape = compute(tensor.detach()).shape
     operand, own_shape = mode.operand(tensor), tensor.shape
     signed = SignedWeight(torch.as_tensor(weight, dtype=operand.dtype, device=tensor.device))
     behind = ScaledMap(
@@ -46,7 +44,9 @@ def scale(
         mode.clamp,
         channel_factor,
     )
-    return mode.propagate(behind, compute, tensor, gate=facts.gate)
+    output = mode.propagate(behind, compute, tensor, gate=facts.gate)
+    shape = output.shape  # read by the map above, which is first asked in a backward pass
+    return output
 
 
 def _sum(first_sign: int, second_sign: int, plain: Callable[..., Any] | None = None) -> Callable[..., Any]:
@@ -83,7 +83,7 @@ def _route(
     compute: Callable[[Any, Any], Tensor],
 ) -> Tensor:
     """A sum of two children, or a child with a constant, which is a bias."""
-    if is_evidence(first, second) and _is_bias(first) != _is_bias(second):
+    if _is_bias(first) != _is_bias(second):
         first, second = (value.detach() if _is_bias(value) else value for value in (first, second))
     if not is_evidence(second):
         return scale(mode, first, coefficients[0], lambda a: compute(a, constant(second)))

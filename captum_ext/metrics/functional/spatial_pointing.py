@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from captum_ext._maps import check_maps
 from captum_ext.metrics.functional.boxes import check_boxes, has_box
 
 # Interpolation in float64 turns equal values into ones that differ by a few parts in 1e16; this much of a
@@ -115,7 +116,7 @@ def spatial_pointing_game(
     """
     check_boxes(boxes, frame_size)
     _check_rule(tolerance, shape)
-    _check_maps(maps, frame_size)
+    check_maps(maps, frame_size)
     if boxes.shape[:2] != maps.shape[:2]:
         raise ValueError(
             f"boxes and maps must agree in (N, T): boxes have {tuple(boxes.shape[:2])}, "
@@ -210,26 +211,6 @@ def spatial_pointing_chance(
         for clip_boxes in boxes
     ]
     return torch.stack(shares).masked_fill(~has_box(boxes), torch.nan)
-
-
-def _check_maps(maps: Tensor, frame_size: tuple[int, int]) -> None:
-    if not isinstance(maps, Tensor) or not maps.is_floating_point():
-        what = str(maps.dtype) if isinstance(maps, Tensor) else type(maps).__name__
-        raise TypeError(f"maps must be a floating-point tensor of shape (N, T, h, w), got {what}.")
-    if maps.dim() != 4 or 0 in maps.shape:
-        raise ValueError(
-            f"maps must have shape (N, T, h, w) with no empty axis, got {tuple(maps.shape)}; "
-            "sum over channels first."
-        )
-    if maps.shape[2] > frame_size[0] or maps.shape[3] > frame_size[1]:
-        raise ValueError(
-            f"maps of {maps.shape[2]} x {maps.shape[3]} (h x w) are larger than frame_size {frame_size} "
-            "(H, W); is frame_size height first, in pixels of the input?"
-        )
-    finite = torch.isfinite(maps).all(dim=(2, 3))
-    if not bool(finite.all()):
-        clip, frame = (~finite).nonzero()[0].tolist()
-        raise ValueError(f"maps must be finite, but clip {clip}, frame {frame} holds NaN or infinite values.")
 
 
 def _check_rule(tolerance: float, shape: str) -> None:
