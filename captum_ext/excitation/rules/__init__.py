@@ -2,6 +2,7 @@
 
 from captum_ext.excitation.rules import (
     activations,
+    attention,
     linear,
     normalization,
     pooling,
@@ -13,6 +14,7 @@ from captum_ext.excitation.rules import (
 
 __all__ = [
     "activations",
+    "attention",
     "linear",
     "normalization",
     "pooling",

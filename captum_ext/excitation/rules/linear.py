@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_ext.excitation.maps import WeightedMap
 from captum_ext.excitation.mode import Args, ExcitationMode, Kwargs, constant, is_evidence, rule
 from captum_ext.excitation.operand import facts_of
+from captum_ext.excitation.rules.attention import mix
 
 __all__ = ["weighted_layer"]
 
@@ -59,30 +60,71 @@ def addmm(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kw
     if kwargs or is_evidence(args[0], args[2]):
         return mode.run_without_rule(func, args, kwargs, "only b + x W with constant b and W has a rule")
     bias, tensor, weight = args
-    return _matmul(mode, tensor, weight, lambda x: func(constant(bias), x, constant(weight)))
-
-
-@rule(torch.matmul, Tensor.matmul, torch.mm, Tensor.mm, torch.bmm, Tensor.bmm)
-def matmul(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    """Y = x W with a constant W of two axes or more."""
-    tensor, weight = args
-    if is_evidence(weight) or weight.dim() < 2 or tensor.dim() < 2:
-        return mode.run_without_rule(func, args, kwargs, "only x @ W with a constant matrix W has a rule")
-    return _matmul(mode, tensor, weight, lambda x: func(x, constant(weight)))
-
-
-def _matmul(
-    mode: ExcitationMode, tensor: Tensor, weight: Tensor, compute: Callable[[Tensor], Tensor]
-) -> Tensor:
-    shape = tensor.shape
     return weighted_layer(
         mode,
         tensor,
         weight,
         torch.matmul,
-        lambda q, w: (q @ w.transpose(-1, -2)).sum_to_size(shape),
-        compute,
+        lambda q, w: q @ w.T,
+        lambda x: func(constant(bias), x, constant(weight)),
     )
+
+
+@rule(torch.matmul, Tensor.matmul, torch.mm, Tensor.mm, torch.bmm, Tensor.bmm, Tensor.__rmatmul__)
+def matmul(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """A matrix product."""
+    if len(args) != 2 or kwargs:
+        return mode.run_without_rule(func, args, kwargs, "only a product of two tensors has a rule")
+    output = _bilinear(mode, func, *args)
+    return mode.run_without_rule(func, args, kwargs, _TWO_VALUES) if output is None else output
+
+
+@rule(torch.einsum)
+def einsum(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """An einsum of two operands."""
+    equation, *operands = args
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = list(operands[0])
+    if not isinstance(equation, str) or len(operands) != 2:
+        why = "only einsum with an equation and two operands has a rule"
+        return mode.run_without_rule(func, args, kwargs, why)
+    output = _bilinear(mode, lambda a, b: func(equation, a, b), *operands)
+    return mode.run_without_rule(func, args, kwargs, _TWO_VALUES) if output is None else output
+
+
+_TWO_VALUES = "of two factors that depend on the explained input, one must be a gate"
+
+
+def _bilinear(
+    mode: ExcitationMode, product: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor
+) -> Tensor | None:
+    """A product that is linear in either factor: one, constant or a gate, holds the weights of the other.
+
+    None if neither is.
+    """
+    if is_evidence(first) and is_evidence(second):
+        gates = facts_of(first).gate, facts_of(second).gate
+        if gates == (True, False):
+            weights = first.detach()
+            return mix(mode, second, lambda v: product(weights.to(v.dtype), v))
+        if gates == (False, True):
+            weights = second.detach()
+            return mix(mode, first, lambda v: product(v, weights.to(v.dtype)))
+        return None
+    left = is_evidence(first)
+    tensor, weight = (first, second) if left else (second, first)
+    shape = tensor.shape
+
+    def apply(x: Tensor, w: Tensor) -> Tensor:
+        result: Tensor = product(x, w) if left else product(w, x)
+        return result
+
+    def adjoint(q: Tensor, w: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = q.new_zeros(shape).requires_grad_()
+            return torch.autograd.grad(apply(x, w), x, q)[0]
+
+    return weighted_layer(mode, tensor, weight, apply, adjoint, lambda x: apply(x, constant(weight)))
 
 
 def _convolution(n_axes: int, transposed: bool) -> Callable[..., Any]:
