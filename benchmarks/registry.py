@@ -46,6 +46,16 @@ BENCHMARKS = {
             "benchmarks.demo",
         ),
         Benchmark(
+            "architectures",
+            "which torchvision models Excitation Backprop explains, and where their mass goes",
+            "benchmarks.architectures",
+        ),
+        Benchmark(
+            "captioning",
+            "train a small captioner and ground each word of its captions at its own object",
+            "benchmarks.captioning",
+        ),
+        Benchmark(
             "speed_eb",
             "cost of EB, cEB and cEB-R as ratios to a forward and an input-gradient backward pass",
             "benchmarks.speed_eb",

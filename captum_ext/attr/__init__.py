@@ -1,7 +1,21 @@
 """Attribution methods with Captum's interface."""
 
+from captum_ext.attr.caption_guided_saliency import CaptionGuidedSaliency
 from captum_ext.attr.excitation_backprop import ExcitationBackprop
 from captum_ext.attr.layer_excitation_backprop import LayerExcitationBackprop
 from captum_ext.attr.recurrent_excitation_backprop import RecurrentExcitationBackprop
+from captum_ext.attr.recurrent_gradient import RecurrentGradient
+from captum_ext.attr.rise import Rise
+from captum_ext.attr.saliency_tubes import SaliencyTubes
+from captum_ext.attr.video_grad_cam import VideoGradCam
 
-__all__ = ["ExcitationBackprop", "LayerExcitationBackprop", "RecurrentExcitationBackprop"]
+__all__ = [
+    "CaptionGuidedSaliency",
+    "ExcitationBackprop",
+    "LayerExcitationBackprop",
+    "RecurrentExcitationBackprop",
+    "RecurrentGradient",
+    "Rise",
+    "SaliencyTubes",
+    "VideoGradCam",
+]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from captum_ext.attr._forward import check_negative
 from captum_ext.excitation.operand import Negative
+from captum_ext.excitation.weights import WeightCache
 
 __all__ = ["ExcitationAttribution"]
 
@@ -24,6 +25,7 @@ class ExcitationAttribution(Attribution):
         Attribution.__init__(self, model)
         self.model = model
         self.negative: Negative = negative
+        self._weights = WeightCache()
 
     def has_convergence_delta(self) -> bool:
         """True: mass that units without support drop is reported."""

@@ -5,18 +5,33 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils.parametrizations import _SpectralNorm
 
-from captum_ext._compat import TargetType, format_additional_forward_args, run_forward
+from captum_ext._compat import TargetType, format_additional_forward_args, run_forward, select_targets
 from captum_ext.excitation import Recording, capture, record, unwrap
-from captum_ext.excitation.operand import Negative
+from captum_ext.excitation.operand import Negative, Recurrence
+from captum_ext.excitation.weights import WeightCache
 
-__all__ = ["NOT_BELOW", "Captured", "ForwardPass", "check_negative", "find_layer", "forward_pass"]
+__all__ = [
+    "NOT_BELOW",
+    "Captured",
+    "ForwardPass",
+    "check_inputs",
+    "check_negative",
+    "check_output",
+    "check_ran",
+    "check_running_statistics",
+    "check_scores",
+    "detached",
+    "find_layer",
+    "forward_pass",
+    "no_random_numbers",
+]
 
 NOT_BELOW = (
     "no evidence can reach the layer from where mass was normalised (the contrast layer, or the boundary of "
@@ -37,12 +52,14 @@ class ForwardPass:
     """One recorded forward pass.
 
     Args:
-        recording (Recording): the graph that propagates mass.
+        recording (Recording): the graph that propagates mass, from the output unit of the target.
+        scores (Tensor): everything the model returned.
         inputs (tuple[Tensor, ...]): the leaves that stand for the explained inputs.
         calls (Mapping[str, list[Tensor]]): the calls of each captured layer, in order.
     """
 
     recording: Recording
+    scores: Tensor
     inputs: tuple[Tensor, ...]
     calls: Mapping[str, list[Tensor]]
 
@@ -56,6 +73,12 @@ class ForwardPass:
         """N."""
         return self.inputs[0].shape[0]
 
+    def at(self, target: TargetType) -> ForwardPass:
+        """The same pass, explained at another output unit."""
+        selected: Tensor = select_targets(self.scores, target)
+        check_output(selected, self.n_examples)
+        return replace(self, recording=self.recording.at(selected))
+
 
 @contextmanager
 def forward_pass(
@@ -66,48 +89,41 @@ def forward_pass(
     negative: Negative,
     captured: Mapping[str, Captured],
     private_inputs: bool = False,
+    recurrence: Recurrence = "value",
+    weights: WeightCache | None = None,
 ) -> Iterator[ForwardPass]:
     """Run the model on detached copies of the inputs with gradients on, whatever the caller's grad mode."""
-    _check_inputs(inputs)
+    check_inputs(inputs)
     model = unwrap(model)
-    _check_running_statistics(model)
+    check_running_statistics(model)
     with torch.inference_mode(False), torch.enable_grad():
         leaves = tuple(x.detach().clone().requires_grad_() for x in inputs)
-        extra = _detached(format_additional_forward_args(additional_forward_args))
+        extra = detached(format_additional_forward_args(additional_forward_args))
 
         def forward(*args: object) -> Tensor:
-            output = model(*args)
-            if not isinstance(output, Tensor):
-                raise TypeError(
-                    f"the model returned a {type(output).__name__}, not a tensor of scores; wrap it in a "
-                    "module that returns the scores to explain"
-                )
-            return output
+            return check_scores(model(*args))
 
         def run() -> Tensor:
             # The model gets copies, so that it may change its inputs in place.
-            selected: Tensor = run_forward(forward, tuple(x.clone() for x in leaves), target, extra)
-            return selected
+            scores: Tensor = run_forward(forward, tuple(x.clone() for x in leaves), None, extra)
+            return scores
 
         with ExitStack() as recordings:
-            with ExitStack() as hooks, _no_random_numbers(leaves[0].device):
+            with ExitStack() as hooks, no_random_numbers(leaves[0].device):
                 calls = {
                     name: hooks.enter_context(capture(item.layer, item.of_input))
                     for name, item in captured.items()
                 }
-                recording = recordings.enter_context(record(model, run, negative, private_inputs))
-            _check_output(recording.output, len(leaves[0]))
-            for name, item in captured.items():
-                if not calls[name]:
-                    raise ValueError(
-                        f"the {name} ({type(item.layer).__name__}) did not run in the model's forward pass; "
-                        "choose one that does"
-                    )
-            yield ForwardPass(recording, leaves, calls)
+                recording = recordings.enter_context(
+                    record(model, run, negative, private_inputs, recurrence, weights)
+                )
+            selected = ForwardPass(recording, recording.output, leaves, calls).at(target)
+            check_ran(calls, captured)
+            yield selected
 
 
 @contextmanager
-def _no_random_numbers(device: torch.device) -> Iterator[None]:
+def no_random_numbers(device: torch.device) -> Iterator[None]:
     """Restore torch's random state, and raise if the model drew from it."""
     devices = [device] if device.type == "cuda" else []
     before = [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in devices)]
@@ -152,7 +168,28 @@ def find_layer(model: nn.Module, layer: nn.Module | str, what: str = "layer") ->
     return layer
 
 
-def _check_inputs(inputs: Sequence[Tensor]) -> None:
+def check_scores(output: object) -> Tensor:
+    """What the model returned, if it is a tensor."""
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"the model returned a {type(output).__name__}, not a tensor of scores; wrap it in a module that "
+            "returns the scores to explain"
+        )
+    return output
+
+
+def check_ran(calls: Mapping[str, list[Tensor]], captured: Mapping[str, Captured]) -> None:
+    """Raise if a captured layer was never called."""
+    for name, item in captured.items():
+        if not calls[name]:
+            raise ValueError(
+                f"the {name} ({type(item.layer).__name__}) did not run in the model's forward pass; choose "
+                "one that does"
+            )
+
+
+def check_inputs(inputs: Sequence[Tensor]) -> None:
+    """Raise unless the inputs are finite floating point tensors with one batch axis."""
     for index, x in enumerate(inputs):
         if not isinstance(x, Tensor):
             raise TypeError(f"input {index} is a {type(x).__name__}, not a tensor")
@@ -173,7 +210,7 @@ def _check_inputs(inputs: Sequence[Tensor]) -> None:
             raise ValueError(f"input {index} contains NaN or infinity")
 
 
-def _check_running_statistics(model: nn.Module) -> None:
+def check_running_statistics(model: nn.Module) -> None:
     """Refuse modules that write to themselves when they run in training mode."""
     for path, module in model.named_modules():
         tracks = isinstance(module, _NormBase) and module.track_running_stats
@@ -184,7 +221,8 @@ def _check_running_statistics(model: nn.Module) -> None:
             )
 
 
-def _check_output(output: Tensor, n: int) -> None:
+def check_output(output: Tensor, n: int, differentiable: bool = True) -> None:
+    """Raise unless the target selected one finite score per example that the inputs reach."""
     if output.numel() != n:
         # Captum's own type and first words for a missing target.
         raise AssertionError(
@@ -192,7 +230,7 @@ def _check_output(output: Tensor, n: int) -> None:
             f"target selects an output of shape {tuple(output.shape)} for {n} examples; for scores (N, T, K) "
             "pass target=(t, k)"
         )
-    if output.grad_fn is None:
+    if differentiable and output.grad_fn is None:
         raise ValueError(
             "the model's output does not depend on its inputs in a way torch can follow (a part of it runs "
             "under no_grad, detaches its result, or is scripted), so no evidence can be propagated"
@@ -201,7 +239,11 @@ def _check_output(output: Tensor, n: int) -> None:
         raise ValueError("the model's output for the target contains NaN or infinity")
 
 
-def _detached(values: tuple[object, ...] | None) -> tuple[object, ...] | None:
+def detached(values: tuple[object, ...] | None) -> tuple[object, ...] | None:
+    """Extra arguments of the model, cut off from the caller's graph and from inference mode."""
     if values is None:
         return None
-    return tuple(value.detach() if isinstance(value, Tensor) else value for value in values)
+    tensors = (value.detach() if isinstance(value, Tensor) else value for value in values)
+    return tuple(
+        value.clone() if isinstance(value, Tensor) and value.is_inference() else value for value in tensors
+    )

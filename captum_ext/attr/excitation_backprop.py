@@ -139,7 +139,14 @@ class ExcitationBackprop(ExcitationAttribution):
         if contrastive and self.contrast_layer is not None:
             captured["contrast layer"] = Captured(self.contrast_layer)
         with forward_pass(
-            self.model, tensors, target, additional_forward_args, self.negative, captured, contrastive
+            self.model,
+            tensors,
+            target,
+            additional_forward_args,
+            self.negative,
+            captured,
+            contrastive,
+            weights=self._weights,
         ) as run:
             run.recording.check([])
             masses = read_evidence(run, run.inputs, "the inputs", contrastive)

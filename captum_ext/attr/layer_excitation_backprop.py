@@ -133,6 +133,7 @@ class LayerExcitationBackprop(LayerAttribution, ExcitationAttribution):
             self.negative,
             captured,
             contrastive,
+            weights=self._weights,
         ) as run:
             calls, n = run.calls["layer"], run.n_examples
             run.recording.check(calls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, overload
 
 import torch
@@ -21,7 +22,7 @@ from captum_ext.attr._contrast import check_rows, contrast, evidence, normalized
 from captum_ext.attr._forward import NOT_BELOW, Captured, ForwardPass, find_layer, forward_pass
 from captum_ext.attr._time import FrameOrder, unfold_time
 from captum_ext.excitation import Mass
-from captum_ext.excitation.operand import Negative
+from captum_ext.excitation.operand import Negative, Recurrence
 
 __all__ = ["RecurrentExcitationBackprop"]
 
@@ -44,7 +45,7 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
     :math:`x_t` and :math:`h_{t-1}` jointly by eq. 1. The gates receive nothing.
 
     Args:
-        model (nn.Module): a CNN followed by ``nn.LSTM``, ``nn.LSTMCell`` or
+        model (nn.Module): a CNN followed by ``nn.LSTM``, ``nn.GRU``, ``nn.RNN``, one of their cells or
             :class:`captum_ext.models.ReLULSTM`, in evaluation mode.
         layer (nn.Module or str): the CNN layer whose map is read, or its dotted name.
         boundary (nn.Module or str, optional): the module whose output are the frame features, for models with
@@ -55,6 +56,9 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
             in a row, or ``"TN"``. It is checked against the masses. Default: ``"NT"``
         negative (str, optional): ``"support"`` or ``"clamp"``, as in
             :class:`~captum_ext.attr.ExcitationBackprop`. Default: ``"support"``
+        recurrence (str, optional): ``"value"``, the equations of the paper, or ``"published"``, what its
+            released code does instead: gradients inside the LSTM unit, nothing back through h_{t-1}. The
+            latter is for comparison and for LSTMs only. Default: ``"value"``
 
     References:
         Bargal et al., Excitation Backprop for RNNs, CVPR 2018, eqs. 1-9 and algorithm 1. The gates and the
@@ -82,6 +86,7 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
         layout: Layout = "NCTHW",
         frame_order: FrameOrder = "NT",
         negative: Negative = "support",
+        recurrence: Recurrence = "value",
     ) -> None:
         ExcitationAttribution.__init__(self, model, negative)
         LayerAttribution.__init__(self, model, find_layer(model, layer))
@@ -90,8 +95,11 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
             raise ValueError(f"layout must be 'NCTHW' or 'NTCHW', got {layout!r}")
         if frame_order not in ("NT", "TN"):
             raise ValueError(f"frame_order must be 'NT' or 'TN', got {frame_order!r}")
+        if recurrence not in ("value", "published"):
+            raise ValueError(f"recurrence must be 'value' or 'published', got {recurrence!r}")
         self.layout: Layout = layout
         self.frame_order: FrameOrder = frame_order
+        self.recurrence: Recurrence = recurrence
 
     @overload
     def attribute(
@@ -154,40 +162,145 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
             UnsupportedOperationError: evidence flows through an operation that has no rule.
         """
         was_tuple = is_tuple(inputs)
+        ((attribution,), (delta,)) = self._explain(
+            inputs, [target], additional_forward_args, contrastive, sum_channels
+        )
+        formatted = format_output(was_tuple, (attribution,))
+        return (formatted, delta) if return_convergence_delta else formatted
+
+    @overload
+    def attribute_targets(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        targets: Sequence[TargetType],
+        additional_forward_args: object = None,
+        *,
+        contrastive: bool = False,
+        sum_channels: bool = False,
+        return_convergence_delta: Literal[False] = False,
+    ) -> list[TensorOrTupleOfTensorsGeneric]: ...
+
+    @overload
+    def attribute_targets(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        targets: Sequence[TargetType],
+        additional_forward_args: object = None,
+        *,
+        contrastive: bool = False,
+        sum_channels: bool = False,
+        return_convergence_delta: Literal[True],
+    ) -> tuple[list[TensorOrTupleOfTensorsGeneric], list[Tensor]]: ...
+
+    @log_usage()  # type: ignore[untyped-decorator]
+    def attribute_targets(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        targets: Sequence[TargetType],
+        additional_forward_args: object = None,
+        *,
+        contrastive: bool = False,
+        sum_channels: bool = False,
+        return_convergence_delta: bool = False,
+    ) -> list[TensorOrTupleOfTensorsGeneric] | tuple[list[TensorOrTupleOfTensorsGeneric], list[Tensor]]:
+        """Compute one map for each of several targets, such as the words of a caption, from one forward pass.
+
+        Args:
+            inputs (Tensor or tuple[Tensor]): the clips.
+            targets (Sequence): output units, each in any form that :meth:`attribute` takes.
+            additional_forward_args (Any, optional): further arguments of the model, such as the captions.
+            contrastive (bool, optional): compute cEB-R. Default: False
+            sum_channels (bool, optional): return sums over channels. Default: False
+            return_convergence_delta (bool, optional): also return the dropped masses. Default: False
+
+        Shape:
+            as in :meth:`attribute`, for every target.
+
+        Returns:
+            *list* of what :meth:`attribute` returns for each target; with ``return_convergence_delta`` a pair
+            of a list of attributions and a list of deltas.
+
+        Raises:
+            TypeError: targets that are no list or tuple.
+            ValueError: no targets, and whatever :meth:`attribute` raises.
+
+        Example:
+            >>> import torch
+            >>> from captum_ext.models import FrameCNNLSTM
+            >>> eb_r = RecurrentExcitationBackprop(FrameCNNLSTM(4, output="steps").eval(), "features")
+            >>> maps = eb_r.attribute_targets(torch.rand(2, 3, 5, 64, 64), [(4, 0), (4, 3)])
+            >>> len(maps), maps[1].shape
+            (2, torch.Size([2, 48, 5, 16, 16]))
+        """
+        if not isinstance(targets, list | tuple):
+            raise TypeError(
+                f"targets must be a list of targets, got {type(targets).__name__}; for one use attribute"
+            )
+        if not targets:
+            raise ValueError("targets must hold at least one target")
+        was_tuple = is_tuple(inputs)
+        maps, deltas = self._explain(inputs, targets, additional_forward_args, contrastive, sum_channels)
+        attributions = [format_output(was_tuple, (attribution,)) for attribution in maps]
+        return (attributions, deltas) if return_convergence_delta else attributions
+
+    def _explain(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        targets: Sequence[TargetType],
+        additional_forward_args: object,
+        contrastive: bool,
+        sum_channels: bool,
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The map and the delta of each target, from one forward pass."""
         (clips,) = self._check_layout(format_tensor_into_tuples(inputs))
         captured = {"layer": Captured(self.layer)}
         if self.boundary is not None:
             captured["boundary"] = Captured(self.boundary)
         with forward_pass(
-            self.model, (clips,), target, additional_forward_args, self.negative, captured
+            self.model,
+            (clips,),
+            targets[0],
+            additional_forward_args,
+            self.negative,
+            captured,
+            recurrence=self.recurrence,
+            weights=self._weights,
         ) as run:
-            layer = run.calls["layer"]
-            run.recording.check(layer)
-            at, batch_axis = self._boundary(run)
-            if contrastive:
-                frames = contrast(run.recording, at, _BOUNDARY)
-            else:
-                frames, _ = normalized_evidence(run.recording, at, _BOUNDARY)
-            maps = [mass.total for mass in run.recording.propagate(at, frames, layer, NOT_BELOW)]
-            n_frames = clips.shape[self.layout.index("T")]
-            self._check_frame_order(run, maps, at, frames, batch_axis, n_frames)
-            attribution = unfold_time(maps, run.n_examples, self.frame_order, n_frames, batch_axis == 1)
-            delta = float(not contrastive) - attribution.flatten(1).sum(1)
+            run.recording.check(run.calls["layer"])
+            maps = [self._map(run.at(target), clips, contrastive) for target in targets]
+            deltas = [float(not contrastive) - found.flatten(1).sum(1).detach() for found in maps]
             if sum_channels:
-                attribution = attribution.sum(1, keepdim=True)
-            attribution = format_output(was_tuple, (check_map(attribution, clips.dtype),))
-        return (attribution, delta.detach()) if return_convergence_delta else attribution
+                maps = [found.sum(1, keepdim=True) for found in maps]
+            return [check_map(found, clips.dtype) for found in maps], deltas
 
-    def _boundary(self, run: ForwardPass) -> tuple[list[Tensor], int]:
+    def _map(self, run: ForwardPass, clips: Tensor, contrastive: bool) -> Tensor:
+        """The map (N, C', T, h, w) of the target that the pass is at."""
+        layer = run.calls["layer"]
+        at, batch_axis = self._boundary(run)
+        if contrastive:
+            frames = contrast(run.recording, at, _BOUNDARY)
+        else:
+            frames, _ = normalized_evidence(run.recording, at, _BOUNDARY)
+        maps = [mass.total for mass in run.recording.propagate(at, frames, layer, NOT_BELOW)]
+        n_frames = clips.shape[self.layout.index("T")]
+        self._check_frame_order(run, maps, at, frames, batch_axis, n_frames)
+        return unfold_time(maps, run.n_examples, self.frame_order, n_frames, batch_axis == 1)
+
+    def _boundary(self, run: ForwardPass) -> tuple[list[Tensor], int | None]:
         """The frame features and their batch axis."""
+        calls = run.recording.boundary
+        if self.recurrence == "published" and not calls:
+            raise ValueError(
+                "recurrence='published' is only known for nn.LSTM, nn.LSTMCell and ReLULSTM, none of which "
+                "reads the frames in this model; use recurrence='value'"
+            )
         if self.boundary is not None:
             return run.calls["boundary"], 0
-        calls = run.recording.boundary
         if not calls:
             raise ValueError(
-                "no recurrent layer (nn.LSTM, nn.LSTMCell, ReLULSTM) ran in the model's forward pass. For a "
-                "hand-written recurrence pass boundary=, the module that makes the frame features; for a "
-                "model without recurrence use LayerExcitationBackprop"
+                "no recurrent layer (nn.LSTM, nn.GRU, nn.RNN, their cells, ReLULSTM) read the frames in the "
+                "model's forward pass. For a hand-written recurrence pass boundary=, the module that makes "
+                "the frame features; for a model without recurrence use LayerExcitationBackprop"
             )
         return [call.input for call in calls], calls[0].batch_axis
 
@@ -214,16 +327,20 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
         maps: list[Tensor],
         at: list[Tensor],
         frames: list[Mass],
-        batch_axis: int,
+        batch_axis: int | None,
         n_frames: int,
     ) -> None:
         """Raise if the rows of a layer that sees the frames as a batch are not ordered as declared."""
         n = run.n_examples
         if n == 1 or n_frames == 1 or len(maps) > 1 or maps[0].shape[0] != n * n_frames:
             return
-        if len(at) == 1 and at[0].shape[0] == n * n_frames:
-            plain = evidence(run.recording, at, _BOUNDARY)
-            check_rows(run.recording, at, plain, self.frame_order, "the layer")
+        if batch_axis is None or not _is_by_frame(at, batch_axis, n, n_frames):
+            # Packed sequences, one call per clip: the rows say nothing, only the masses at the layer do.
+            rows = run.calls["layer"]
+            if batch_axis is not None and len(at) == 1 and at[0].shape[0] == n * n_frames:
+                rows = at
+            plain = evidence(run.recording, rows, "the layer")
+            check_rows(run.recording, rows, plain, self.frame_order, "the layer")
         elif not self._masses_agree(maps[0], frames, batch_axis, n):
             other = "TN" if self.frame_order == "NT" else "NT"
             raise ValueError(
@@ -245,3 +362,14 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
         distance = {order: float((expected - value).abs().sum()) for order, value in found.items()}
         declared = distance.pop(self.frame_order)
         return declared < 1e-3 or min(distance.values()) >= 0.5 * declared
+
+
+def _is_by_frame(at: Sequence[Tensor], batch_axis: int, n: int, n_frames: int) -> bool:
+    """Whether the boundary is one call with a batch and a time axis, or one call per frame."""
+    time_axes = (1 - batch_axis,) if len(at) == 1 else ()
+    return all(
+        tensor.dim() > len(time_axes) + 1
+        and tensor.shape[batch_axis] == n
+        and all(tensor.shape[axis] == n_frames for axis in time_axes)
+        for tensor in at
+    ) and (len(at) == 1 or len(at) == n_frames)

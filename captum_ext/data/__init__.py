@@ -5,6 +5,16 @@ Everywhere in this package frames are uint8 RGB tensors (T, 3, H, W); boxes are 
 needs PyAV (``pip install "captum-ext[video]"``); importing the package does not.
 """
 
+from captum_ext.data.captions import (
+    WORD_KINDS,
+    CaptionedClip,
+    GroundedWord,
+    RenderedCaption,
+    SyntheticCaptions,
+    generate_captions,
+    load_captions,
+    save_captions,
+)
 from captum_ext.data.concatenation import PATTERNS, concatenate_actions
 from captum_ext.data.dataset import ClipDataset
 from captum_ext.data.records import ActionClip, Box, Span, load_manifest, save_manifest
@@ -26,20 +36,28 @@ __all__ = [
     "MOTIONS",
     "PATTERNS",
     "SHAPES",
+    "WORD_KINDS",
     "ActionClip",
     "Box",
+    "CaptionedClip",
     "ClipDataset",
     "ClipTransform",
+    "GroundedWord",
     "Normalization",
     "RenderedAction",
+    "RenderedCaption",
     "Span",
     "SyntheticActions",
+    "SyntheticCaptions",
     "VideoClip",
     "VideoReadError",
     "concatenate_actions",
     "generate_actions",
+    "generate_captions",
+    "load_captions",
     "load_manifest",
     "read_video",
+    "save_captions",
     "save_manifest",
     "write_video",
 ]

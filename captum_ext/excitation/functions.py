@@ -10,19 +10,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from captum_ext.excitation.maps import EvidenceMap, LinearMap
+from captum_ext.excitation.numerics import full_precision
 
-__all__ = ["FUNCTIONS", "EqualShares", "LSTMFunction", "PassThrough", "Propagate"]
-
-States = tuple[Tensor, Tensor, Tensor]
+__all__ = ["FUNCTIONS", "EqualShares", "PassThrough", "Propagate", "RecurrentFunction"]
 
 
 class RecurrentLayer(Protocol):
     """The rule of a recurrent layer."""
 
-    outputs: Tensor | None
-
-    def distribute(self, m_outputs: Tensor, m_h: Tensor, m_c: Tensor) -> States:
-        """Mass of the sequence and the initial states, from that of the outputs and last states."""
+    def distribute(self, *masses: Tensor) -> tuple[Tensor | None, ...]:
+        """Mass of the sequence and the initial states, from that of what the layer computed."""
 
 
 class Propagate(torch.autograd.Function):
@@ -38,7 +35,7 @@ class Propagate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, mass: Tensor) -> tuple[Tensor | None, ...]:
         """Share the mass over the operands, in full precision."""
-        with torch.autocast(mass.device.type, enabled=False):
+        with full_precision(mass.device):
             return None, None, *ctx.linear_map.distribute(mass)
 
 
@@ -91,29 +88,26 @@ class EqualShares(torch.autograd.Function):
         return None, *(_to(mass / 2, shape) for shape in ctx.shapes)
 
 
-class LSTMFunction(torch.autograd.Function):
-    """One LSTM layer: the untouched layer forward, the rule of ``layer`` backward."""
+class RecurrentFunction(torch.autograd.Function):
+    """One recurrent layer: what the layer computed forward, the rule of ``layer`` backward."""
 
     @staticmethod
     def forward(
-        ctx: Any, layer: RecurrentLayer, compute: Callable[[], States], x: Tensor, h_0: Tensor, c_0: Tensor
-    ) -> States:
-        """Run the layer as it is."""
-        outputs, h_n, c_n = compute()
-        # A copy, so that in-place operations on the outputs cannot reach it.
-        layer.outputs = outputs.clone()
+        ctx: Any, layer: RecurrentLayer, values: tuple[Tensor, ...], x: Tensor, *initial: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Hand out what the layer computed."""
         ctx.layer = layer
-        return outputs, h_n, c_n
+        return values
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, m_outputs: Tensor, m_h: Tensor, m_c: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *masses: Tensor) -> tuple[Tensor | None, ...]:
         """Share the mass over the sequence and the initial states, in full precision."""
-        with torch.autocast(m_outputs.device.type, enabled=False):
-            return None, None, *ctx.layer.distribute(m_outputs, m_h, m_c)
+        with full_precision(masses[0].device):
+            return None, None, *ctx.layer.distribute(*masses)
 
 
-FUNCTIONS = (Propagate, PassThrough, EqualShares, LSTMFunction)
+FUNCTIONS = (Propagate, PassThrough, EqualShares, RecurrentFunction)
 
 
 def _to(mass: Tensor, shape: torch.Size) -> Tensor:

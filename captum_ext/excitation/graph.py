@@ -11,7 +11,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node
 
 from captum_ext.excitation.errors import UnsupportedOperationError
-from captum_ext.excitation.functions import FUNCTIONS, LSTMFunction, PassThrough, Propagate
+from captum_ext.excitation.functions import FUNCTIONS, PassThrough, Propagate, RecurrentFunction
 from captum_ext.excitation.maps import LinearMap, ScaledMap, WeightedMap
 from captum_ext.excitation.mode import RecurrentCall
 from captum_ext.excitation.operand import facts_by_output
@@ -47,6 +47,7 @@ _MOVES_MASS = (
     "Min",
     "Minimum",
     "Narrow",
+    "PackPaddedSequence",
     "Permute",
     "PixelShuffle",
     "PixelUnshuffle",
@@ -133,19 +134,26 @@ def classifier_calls(output: Tensor) -> list[WeightedMap]:
         linear_map = getattr(node, "linear_map", None)
         if isinstance(linear_map, LinearMap):
             linear_map.is_output = True
-    below = _walk(nodes, set(), below=lambda node: _layer(node) is None and not _is_ours(node, LSTMFunction))
+    below = _walk(
+        nodes, set(), below=lambda node: _layer(node) is None and not _is_ours(node, RecurrentFunction)
+    )
     return [layer for node, _ in below if (layer := _layer(node)) is not None]
 
 
 def boundary_calls(calls: Sequence[RecurrentCall]) -> list[RecurrentCall]:
-    """The calls whose input does not come out of another recurrent call: the lowest recurrent layer."""
+    """The calls whose input does not come out of another recurrent call: the lowest recurrent layer.
+
+    A call whose input is constant, as the words are that a captioner is given, is none of them.
+    """
     lowest = []
     clear: set[Node] = set()
     for call in calls:
+        if not call.input.requires_grad:
+            continue
         nodes = [] if call.input.grad_fn is None else [call.input.grad_fn]
         seen = set()
         for node, _ in _walk(nodes, clear):
-            if _is_ours(node, LSTMFunction):
+            if _is_ours(node, RecurrentFunction):
                 break
             seen.add(node)
         else:

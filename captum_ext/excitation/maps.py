@@ -42,6 +42,12 @@ class EvidenceMap(ABC):
 
     def __init__(self, operands: Sequence[Operand]) -> None:
         self.operands = tuple(operands)
+        for operand in self.operands:
+            operand.forget_net_value()
+        # Whether nothing but weighted layers feeds the map, so that a gate on it only scales their rows.
+        self.is_of_layers: bool = bool(operands) and all(
+            a.map is not None and a.map.is_of_layers for a in operands
+        )
         self.is_state = False
         self.n_readers = 0
         self.delivered: Kinds | None = None
@@ -120,13 +126,16 @@ class LinearMap(EvidenceMap):
 
     def distribute(self, mass: Tensor) -> tuple[Tensor, ...]:
         """P(child) = sum over parents of P(child | parent) P(parent) (eqs. 3 and 9), per operand."""
-        plus, minus = self._split(mass.to(self.operands[0].dtype))
+        masses = self._divide_and_share(*self._split(mass.to(self.operands[0].dtype)))
+        self._supports.clear()
+        return masses
+
+    def _divide_and_share(self, plus: Tensor, minus: Tensor | None) -> tuple[Tensor, ...]:
+        """Mass of each operand from that of the parents above and below zero."""
         plus = safe_divide(plus, self.support(1))
         if minus is not None:
             minus = safe_divide(minus, self.support(-1))
-        masses = self._share(plus, minus)
-        self._supports.clear()
-        return masses
+        return self._share(plus, minus)
 
     def _split(self, mass: Tensor) -> Kinds:
         """Mass that supports a positive state, and mass that supports a negative one."""
@@ -146,7 +155,7 @@ class WeightedMap(LinearMap):
         operand (Operand): the children a_i.
         weight (SignedWeight): w, from which the positive and negative parts are taken.
         apply (Callable): ``apply(a, w)``, the map without its bias.
-        adjoint (Callable): ``adjoint(q, w)``, its transpose with respect to ``a``.
+        adjoint (Callable): ``adjoint(q, w)``, its transpose with respect to ``a``, as a new tensor.
         has_rows (bool): axis 0 of the weight and axis 1 of the output are the output channels.
     """
 
@@ -161,6 +170,7 @@ class WeightedMap(LinearMap):
     ) -> None:
         super().__init__([operand], clamp)
         self.has_rows = has_rows
+        self.is_of_layers = True
         self.is_dual = False
         self._signed_weight, self._apply, self._adjoint = weight, apply, adjoint
         self._is_folded = False
@@ -190,8 +200,8 @@ class WeightedMap(LinearMap):
         up, down = operand.part_or_zeros(1), operand.part(-1)
         return (
             operand.receive(
-                up * self._pull(plus, minus, 1),
-                None if down is None else down * self._pull(plus, minus, -1),
+                self._pull(plus, minus, 1).mul_(up),
+                None if down is None else self._pull(plus, minus, -1).mul_(down),
             ),
         )
 
@@ -221,6 +231,7 @@ class ScaledMap(WeightedMap):
         channel_factor: Tensor | None = None,
     ) -> None:
         super().__init__(operand, weight, apply, adjoint, clamp)
+        self.is_of_layers = operand.map is not None and operand.map.is_of_layers
         self._channel_factor = channel_factor
 
     def _asks(self, sign: Sign) -> Iterator[tuple[EvidenceMap, Sign]]:
@@ -295,7 +306,7 @@ class SumMap(LinearMap):
 
     def _support(self, sign: Sign) -> Tensor:
         a, b = (
-            abs(c) * operand.part_or_zeros(sign if c >= 0 else _opposite(sign))
+            _times(operand.part_or_zeros(sign if c >= 0 else _opposite(sign)), abs(c))
             for operand, c in zip(self.operands, self._coefficients, strict=True)
         )
         return a + b
@@ -311,7 +322,7 @@ class SumMap(LinearMap):
             part = None if quotient is None else operand.part(sign)
             if quotient is None or part is None:
                 return None
-            return (abs(c) * part * quotient).sum_to_size(operand.shape)
+            return _times(part * quotient, abs(c)).sum_to_size(operand.shape)
 
         up, down = (plus, minus) if c >= 0 else (minus, plus)
         received = mass(up, 1)
@@ -328,11 +339,11 @@ class RearrangedMap(EvidenceMap):
     """
 
     def __init__(self, operands: Sequence[Operand], rearrange: Callable[..., Tensor]) -> None:
-        super().__init__(operands)
-        self._rearrange = rearrange
-        for operand in self.operands:
+        for operand in operands:
             if operand.map is not None:
                 operand.map.note_sign(operand.value)
+        super().__init__(operands)
+        self._rearrange = rearrange
 
     def _support(self, sign: Sign) -> Tensor:
         return self._rearrange(*(a.part_or_zeros(sign) for a in self.operands))
@@ -364,6 +375,10 @@ def _transpose(f: Callable[..., Tensor], operands: Sequence[Operand], quotient: 
     with torch.enable_grad():
         zeros = [quotient.new_zeros(a.shape).requires_grad_() for a in operands]
         return torch.autograd.grad(f(*zeros), zeros, quotient, materialize_grads=True)
+
+
+def _times(x: Tensor, c: float) -> Tensor:
+    return x if c == 1 else c * x
 
 
 def together(first: Kinds, *others: Kinds | None) -> Kinds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from captum_ext.excitation.functions import Propagate
 from captum_ext.excitation.maps import EvidenceMap, LinearMap, RearrangedMap
-from captum_ext.excitation.operand import Facts, Negative, Operand, facts_of, set_facts
+from captum_ext.excitation.operand import Facts, Negative, Operand, Recurrence, facts_of, set_facts
 from captum_ext.excitation.weights import SignedWeight, WeightCache
 
 __all__ = [
@@ -46,10 +46,13 @@ def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
 
 @dataclass(frozen=True)
 class RecurrentCall:
-    """One call of a recurrent layer or cell: its input, (T, N, D), (N, T, D) or (N, D) for a cell."""
+    """One call of a recurrent layer or cell: its input, (T, N, D), (N, T, D) or (N, D) for a cell.
+
+    The input of a packed sequence, (rows, D), has no batch axis.
+    """
 
     input: Tensor
-    batch_axis: int
+    batch_axis: int | None
 
 
 class ExcitationMode(TorchFunctionMode):
@@ -66,17 +69,29 @@ class ExcitationMode(TorchFunctionMode):
             ``"clamp"``: children below zero get nothing and all parents count as positive.
         private_inputs (bool): give each weighted layer an input tensor of its own, so that the mass a layer
             sends to its input can be told from what other readers of that tensor send.
+        recurrence (str): ``"value"``: the equations of the paper; ``"published"``: those of its code.
+        weights (WeightCache, optional): signed parts of weights kept from earlier passes.
     """
 
-    def __init__(self, model: nn.Module, negative: Negative, private_inputs: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        negative: Negative,
+        private_inputs: bool = False,
+        recurrence: Recurrence = "value",
+        weights: WeightCache | None = None,
+    ) -> None:
         super().__init__()
         self.negative = negative
+        self.recurrence: Recurrence = recurrence
         self.private_inputs = private_inputs
         self.maps: list[EvidenceMap] = []
         self.recurrent_calls: list[RecurrentCall] = []
         self.layer_inputs: dict[LinearMap, Tensor] = {}
         self._paths = {id(module): path or type(model).__name__ for path, module in model.named_modules()}
-        self._weights = WeightCache()
+        self._cache = WeightCache() if weights is None else weights
+        # Each weight is looked up, and so compared with what was kept of it, once per pass.
+        self._weights: dict[int, tuple[Tensor, SignedWeight]] = {}
 
     def release(self) -> None:
         """Break the references between maps and graph, which the garbage collector cannot see through."""
@@ -84,6 +99,7 @@ class ExcitationMode(TorchFunctionMode):
             behind.release()
         self.layer_inputs.clear()
         self.recurrent_calls.clear()
+        self._weights.clear()
 
     @property
     def clamp(self) -> bool:
@@ -99,14 +115,15 @@ class ExcitationMode(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         args, kwargs = _positional(args, kwargs)
-        if not torch.is_grad_enabled() or not is_evidence(args, tuple(kwargs.values())):
+        evidence = evidence_in(args, kwargs) if torch.is_grad_enabled() else []
+        if not evidence:
             return func(*constant(args), **{k: constant(v) for k, v in kwargs.items()})
         handler = _RULES.get(func)
         if handler is None and func.__name__ == "__get__":  # attributes: shape, dtype, T, ...
             return func(*args, **kwargs)
         if handler is None:
             return self.run_without_rule(func, args, kwargs)
-        for tensor in evidence_in(args, kwargs):
+        for tensor in evidence:
             behind = facts_of(tensor).map
             if behind is not None:
                 behind.n_readers += 1
@@ -118,7 +135,10 @@ class ExcitationMode(TorchFunctionMode):
 
     def weight(self, weight: Tensor) -> SignedWeight:
         """Signed parts of a weight."""
-        return self._weights(weight)
+        if id(weight) not in self._weights:
+            # The weight is kept beside its parts, so that its id cannot be given to another tensor.
+            self._weights[id(weight)] = weight, self._cache(weight)
+        return self._weights[id(weight)][1]
 
     def propagate(
         self,
@@ -185,11 +205,10 @@ def read_as_state(*tensors: Tensor) -> None:
             behind.read_as_state()
 
 
-def evidence_in(args: Any, kwargs: Kwargs) -> Iterator[Tensor]:
+def evidence_in(args: Any, kwargs: Kwargs) -> list[Tensor]:
     """The tensors among the arguments that depend on the explained inputs."""
-    for tensor in (*_tensors(args), *_tensors(tuple(kwargs.values()))):
-        if tensor.requires_grad and not isinstance(tensor, nn.Parameter):
-            yield tensor
+    tensors = _tensors(args) + _tensors(tuple(kwargs.values())) if kwargs else _tensors(args)
+    return [t for t in tensors if t.requires_grad and not isinstance(t, nn.Parameter)]
 
 
 def _positional(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
@@ -205,7 +224,7 @@ def _positional(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
 
 def is_evidence(*values: Any) -> bool:
     """Whether one of the values depends on the explained inputs."""
-    return any(True for _ in evidence_in(values, {}))
+    return bool(evidence_in(values, {}))
 
 
 def constant(value: Any) -> Any:
@@ -217,9 +236,9 @@ def constant(value: Any) -> Any:
     return value
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def _tensors(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
+        return [value]
+    if isinstance(value, list | tuple):
+        return [tensor for item in value for tensor in _tensors(item)]
+    return []

@@ -1,9 +1,12 @@
 """Arithmetic that every rule shares."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["safe_divide", "working_dtype"]
+__all__ = ["full_precision", "safe_divide", "working_dtype"]
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -17,4 +20,12 @@ def safe_divide(mass: Tensor, support: Tensor) -> Tensor:
     The test is exact, since an added epsilon would leak mass. It compares with the smallest normal number,
     because a subnormal denominator makes the quotient infinite.
     """
-    return (mass / support).masked_fill_(support < torch.finfo(support.dtype).tiny, 0.0)
+    denominator = F.threshold(support, torch.finfo(support.dtype).tiny, torch.inf)
+    return torch.div(mass, denominator, out=denominator)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Autocast switched off, whatever the caller has set."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

@@ -14,10 +14,21 @@ from captum_ext.excitation.numerics import working_dtype
 if TYPE_CHECKING:
     from captum_ext.excitation.maps import EvidenceMap
 
-__all__ = ["UNKNOWN", "Facts", "Negative", "Operand", "Sign", "facts_by_output", "facts_of", "set_facts"]
+__all__ = [
+    "UNKNOWN",
+    "Facts",
+    "Negative",
+    "Operand",
+    "Recurrence",
+    "Sign",
+    "facts_by_output",
+    "facts_of",
+    "set_facts",
+]
 
 Sign = Literal[1, -1]
 Negative = Literal["support", "clamp"]
+Recurrence = Literal["value", "published"]
 
 _KEY = "captum_ext.excitation"
 
@@ -83,6 +94,7 @@ class Operand:
         facts = facts_of(tensor)
         # Not the tensor itself: an in-place operation could put this operand above it, and keep both alive.
         self.value = tensor.detach()
+        self.device = tensor.device
         self.is_evidence = tensor.requires_grad
         self.map = facts.map
         self.shape = tensor.shape
@@ -90,6 +102,11 @@ class Operand:
         self._non_negative = facts.non_negative
         self._clamp = negative == "clamp"
         self._version = tensor._version
+
+    def forget_net_value(self) -> None:
+        """Let the memory go if the child competes with its supporting input."""
+        if self.map is not None:
+            self.value = self.value.new_empty(0)
 
     def part(self, sign: Sign) -> Tensor | None:
         """The part of the child that pulls a positively connected parent towards ``sign``; None if empty."""
@@ -112,7 +129,7 @@ class Operand:
     def part_or_zeros(self, sign: Sign) -> Tensor:
         """Like :meth:`part`, with zeros for an empty part."""
         part = self.part(sign)
-        return torch.zeros(self.shape, dtype=self.dtype, device=self.value.device) if part is None else part
+        return torch.zeros(self.shape, dtype=self.dtype, device=self.device) if part is None else part
 
     def receive(self, plus: Tensor, minus: Tensor | None) -> Tensor:
         """Take mass that supports the child's positive and negative part; returns the total for autograd."""

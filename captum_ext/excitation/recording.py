@@ -17,7 +17,8 @@ from captum_ext.excitation.graph import boundary_calls, check_covered, check_par
 from captum_ext.excitation.maps import Kinds, WeightedMap, together
 from captum_ext.excitation.mode import ExcitationMode, RecurrentCall
 from captum_ext.excitation.numerics import working_dtype
-from captum_ext.excitation.operand import Negative, facts_of
+from captum_ext.excitation.operand import Negative, Recurrence, facts_of
+from captum_ext.excitation.weights import WeightCache
 
 __all__ = ["Mass", "Recording", "capture", "record", "unwrap"]
 
@@ -117,6 +118,10 @@ class Recording:
         self._mode = mode
         self.classifier: list[WeightedMap] = classifier_calls(output)
 
+    def at(self, output: Tensor) -> Recording:
+        """The same pass, explained at some entries of its output, one per example, (N,)."""
+        return Recording(output, self._mode)
+
     @property
     def classifier_inputs(self) -> list[Tensor]:
         """Inputs of the classifier, one per call; kept only for passes with private inputs."""
@@ -183,13 +188,18 @@ def _delivered(tensor: Tensor) -> Kinds | None:
 
 @contextmanager
 def record(
-    model: nn.Module, run: Callable[[], Tensor], negative: Negative, private_inputs: bool = False
+    model: nn.Module,
+    run: Callable[[], Tensor],
+    negative: Negative,
+    private_inputs: bool = False,
+    recurrence: Recurrence = "value",
+    weights: WeightCache | None = None,
 ) -> Iterator[Recording]:
-    """Call ``run``, which runs ``model`` and selects one output unit per example, under the mode.
+    """Call ``run``, which runs ``model``, under the mode.
 
-    The recording can be used until the context ends.
+    The recording can be used until the context ends. Signed parts of weights are kept in ``weights``.
     """
-    mode = ExcitationMode(model, negative, private_inputs)
+    mode = ExcitationMode(model, negative, private_inputs, recurrence, weights)
     try:
         with ExitStack() as stack:
             stack.enter_context(disable_saved_tensors_hooks(_CHECKPOINTING))

@@ -1,43 +1,91 @@
-"""Positive and negative parts of weights, computed once per recording."""
+"""Positive and negative parts of weights, kept from one explanation to the next."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from captum_ext.excitation.numerics import full_precision, working_dtype
 
 __all__ = ["SignedWeight", "WeightCache"]
 
 
 class SignedWeight:
-    """W^+ = max(W, 0) and W^- = max(-W, 0) of one weight, each computed when first asked for."""
+    """W^+ = max(W, 0) and W^- = max(-W, 0) of one weight, each computed when first asked for.
 
-    def __init__(self, weight: Tensor) -> None:
-        self._value = weight.detach()
+    Args:
+        weight (Tensor): W.
+        factor (Tensor, optional): numbers that its rows are multiplied by.
+    """
+
+    def __init__(self, weight: Tensor, factor: Tensor | None = None) -> None:
+        self.value, self._factor = weight.detach(), factor
         self._parts: dict[tuple[int, torch.dtype], Tensor] = {}
+        self._scaled: tuple[Tensor, SignedWeight] | None = None
 
     def part(self, sign: int, dtype: torch.dtype) -> Tensor:
         """W^+ for sign 1, W^- for sign -1."""
         key = (sign, dtype)
         if key not in self._parts:
-            value = self._value.to(dtype)
-            self._parts[key] = value.clamp(min=0) if sign > 0 else (-value).clamp(min=0)
+            value = self.value.to(dtype)
+            if self._factor is not None:
+                value = value * self._factor.view(-1, *[1] * (value.dim() - 1))
+            self._parts[key] = value.clamp(min=0) if sign > 0 else value.clamp(max=0).neg_()
         return self._parts[key]
 
     def scaled(self, factor: Tensor) -> SignedWeight:
-        """The weight with row i multiplied by ``factor[i]``."""
-        shape = -1, *[1] * (self._value.dim() - 1)
-        return SignedWeight(self._value * factor.view(shape))
+        """The weight with row i multiplied by ``factor[i]``; the last result is kept."""
+        kept = self._scaled
+        if kept is None or not torch.equal(kept[0], factor):
+            kept = self._scaled = factor, SignedWeight(self.value, factor)
+        return kept[1]
+
+    def rows(self, start: int, stop: int) -> SignedWeight:
+        """Some rows of the weight."""
+        return SignedWeight(
+            self.value[start:stop], None if self._factor is None else self._factor[start:stop]
+        )
 
 
 class WeightCache:
-    """Signed parts of the parameters met in one forward pass, shared by layers that are called repeatedly."""
+    """Signed parts of parameters, each kept for as long as its parameter lives and has not changed.
+
+    A write through ``parameter.data`` does not move the version counter, so what was kept is used only if a
+    weighted sum of all entries is the same as well: one pass over the weight instead of several.
+    """
 
     def __init__(self) -> None:
-        self._entries: dict[int, tuple[Tensor, SignedWeight]] = {}
+        self._entries: Any = WeakIdKeyDictionary()
 
     def __call__(self, weight: Tensor) -> SignedWeight:
         """The signed parts of ``weight``."""
-        if id(weight) not in self._entries:
-            # The weight is kept beside its parts, so that its id cannot be given to another tensor.
-            self._entries[id(weight)] = weight, SignedWeight(weight)
-        return self._entries[id(weight)][1]
+        if not isinstance(weight, nn.Parameter):
+            return SignedWeight(weight)
+        version = 0 if weight.is_inference() else weight._version
+        key = version, weight.data_ptr(), _fingerprint(weight.detach())
+        found = self._entries.get(weight)
+        if found is None or found[0] != key:
+            found = self._entries[weight] = key, SignedWeight(weight)
+        signed: SignedWeight = found[1]
+        return signed
+
+    def __reduce__(self) -> tuple[type[WeightCache], tuple[()]]:
+        """Copies start empty."""
+        return WeightCache, ()
+
+
+def _fingerprint(weight: Tensor) -> float:
+    rows = weight.reshape(len(weight), -1) if weight.dim() > 1 else weight.reshape(1, -1)
+    rows = rows.to(working_dtype(rows.dtype))
+    row_weights, column_weights = (_coefficients(n, rows.dtype, rows.device) for n in rows.shape)
+    with full_precision(rows.device):
+        return float(row_weights @ (rows @ column_weights))
+
+
+@lru_cache(maxsize=256)
+def _coefficients(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.arange(1, n + 1, dtype=dtype, device=device).sin()

@@ -127,7 +127,7 @@ def explain(
         if method.endswith("-r") and not is_recurrent(loaded.model):
             raise ValueError(
                 f"{method} follows evidence back through the steps of a recurrent layer, and {loaded.name} "
-                f"has none (nn.LSTM, nn.LSTMCell, ReLULSTM); use {method.removesuffix('-r')}"
+                f"has none (nn.LSTM, nn.GRU, nn.RNN, their cells, ReLULSTM); use {method.removesuffix('-r')}"
             )
     forward = look(loaded, clip)
     layer = choose_layer(loaded.name, forward.layers, layer)

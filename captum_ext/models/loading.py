@@ -126,6 +126,9 @@ def load_model(
     )
 
 
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase, ReLULSTM)
+
+
 def is_recurrent(model: nn.Module) -> bool:
     """Whether Excitation Backprop for recurrent models finds a recurrent layer in the model.
 
@@ -133,14 +136,14 @@ def is_recurrent(model: nn.Module) -> bool:
         model (nn.Module): any model.
 
     Returns:
-        bool: True for models with ``nn.LSTM``, ``nn.LSTMCell`` or
+        bool: True for models with ``nn.LSTM``, ``nn.GRU``, ``nn.RNN``, one of their cells or
         :class:`~captum_ext.models.ReLULSTM`.
 
     Example:
         >>> is_recurrent(nn.Sequential(nn.Conv3d(3, 4, 3))), is_recurrent(nn.LSTM(3, 4))
         (False, True)
     """
-    return any(isinstance(module, (nn.LSTM, nn.LSTMCell, ReLULSTM)) for module in model.modules())
+    return any(isinstance(module, _RECURRENT) for module in model.modules())
 
 
 def reads_by_name(name: str) -> Reads:
@@ -269,7 +272,7 @@ def _import(where: str) -> ModuleType:
 def _what_it_reads(name: str, model: nn.Module) -> Reads:
     if ":" not in name:
         return reads_by_name(name)
-    clip_layers = (nn.Conv3d, nn.RNNBase, nn.RNNCellBase, ReLULSTM)
+    clip_layers = (nn.Conv3d, *_RECURRENT)
     return "clips" if any(isinstance(module, clip_layers) for module in model.modules()) else "frames"
 
 

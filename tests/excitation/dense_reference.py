@@ -55,9 +55,15 @@ class Join(nn.Module):
 class Gate(nn.Module):
     """A value that is multiplied by something that only modulates it."""
 
-    def __init__(self, fn: Callable[[Tensor, Tensor], Tensor], value: nn.Module, gate: nn.Module) -> None:
+    def __init__(
+        self,
+        fn: Callable[[Tensor, Tensor], Tensor],
+        value: nn.Module,
+        gate: nn.Module,
+        scales_layers: bool = True,
+    ) -> None:
         super().__init__()
-        self.fn, self.value, self.gate = fn, value, gate
+        self.fn, self.value, self.gate, self.scales_layers = fn, value, gate, scales_layers
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fn(self.value(x), self.gate(x))
@@ -74,9 +80,12 @@ class Product(nn.Module):
         return self.fn(self.a(x), self.b(x))
 
 
-LINEAR = (
+WEIGHTED = (
     *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
     *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
+LINEAR = (
+    *WEIGHTED,
     *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
     nn.Upsample,
@@ -154,6 +163,7 @@ class Node:
         self.value, self.paths = value, paths
         # Entries that are a state itself, with no linear map in between: mass passes to them without contest.
         self.bare = bare or [False] * value.numel()
+        self.of_layers = False
 
 
 class Tape:
@@ -187,7 +197,9 @@ class Tape:
             sources = torch.cat(weights, dim=1) != 0
             origin = torch.tensor([entry for node in nodes for entry in node.bare])
             bare = [bool(origin[row].all()) for row in sources]
-        return self.linear_node(Node(value, paths, bare), nodes)
+        joined = self.linear_node(Node(value, paths, bare), nodes)
+        joined.of_layers = isinstance(fn, WEIGHTED) or all(node.of_layers for node in nodes)
+        return joined
 
     def linear_node(self, node: Node, behind: Sequence[Node]) -> Node:
         """A hook for wrong rules."""
@@ -249,6 +261,10 @@ class Tape:
         copies = dense(lambda v: v.expand(output.shape).clone(), value.value)[0]
         return self.state(output, (value, copies, self.own_signs(value)))
 
+    def gated_layer(self, fn: Callable[[Tensor, Tensor], Tensor], value: Node, gate: Node) -> Node:
+        """The gate scales what the layers give: one linear map with them."""
+        return self.join(lambda v: fn(v, gate.value), value)
+
     def product(self, fn: Callable[[Tensor, Tensor], Tensor], a: Node, b: Node) -> Node:
         output = fn(a.value.clone(), b.value.clone())
         halves = [dense(lambda v: v.expand(output.shape) / 2, node.value)[0] for node in (a, b)]
@@ -269,7 +285,9 @@ class Tape:
             nodes = [self.run(branch, node) for branch in module.branches]
             return self.join(module.fn, *nodes, moves=module.moves)
         if isinstance(module, Gate):
-            return self.gated(module.fn, self.run(module.value, node), self.run(module.gate, node))
+            value, gate = self.run(module.value, node), self.run(module.gate, node)
+            rule = self.gated_layer if value.of_layers and module.scales_layers else self.gated
+            return rule(module.fn, value, gate)
         if isinstance(module, Product):
             return self.product(module.fn, self.run(module.a, node), self.run(module.b, node))
         kind = kind_of(module)

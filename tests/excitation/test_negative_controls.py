@@ -96,6 +96,8 @@ class GatesTakeHalf(Tape):
     def gated(self, fn, value, gate):
         return self.product(fn, value, gate)
 
+    gated_layer = gated
+
 
 class ValueTakesAll(Tape):
     def product(self, fn, a, b):

@@ -78,7 +78,7 @@ ACTIVATIONS = {
     "hardsigmoid as a value": nn.Hardsigmoid(),
     "softplus": nn.Softplus(),
     "softmax as a value": nn.Softmax(1),
-    "hand-written SiLU": Gate(lambda v, g: v * g, nn.Identity(), nn.Sigmoid()),
+    "hand-written SiLU": Gate(lambda v, g: v * g, nn.Identity(), nn.Sigmoid(), scales_layers=False),
     "dropout": seq(nn.Tanh(), nn.Dropout(0.5)),
     "dropout2d": seq(nn.ReLU(), nn.Dropout2d(0.5)),
 }
@@ -351,9 +351,11 @@ GATED = {
     ),
     "larger gate": lambda v: Gate(times, seq(v, nn.AdaptiveMaxPool2d(1)), seq(conv(), nn.Sigmoid())),
     "divided by a norm": lambda v: Gate(
-        lambda a, b: a / b, v, seq(Fn("own", lambda x: x.abs().sum((1, 2, 3), True)))
+        lambda a, b: a / b, v, seq(Fn("own", lambda x: x.abs().sum((1, 2, 3), True))), scales_layers=False
     ),
-    "SiLU by hand": lambda v: Gate(times, seq(v), seq(v, nn.Sigmoid())),
+    "SiLU by hand": lambda v: seq(v, own(lambda x: x * torch.sigmoid(x))),
+    "Swish by hand": lambda v: seq(v, own(lambda x: torch.sigmoid(1.5 * x) * x)),
+    "gate from the value's layer": lambda v: Gate(times, v, seq(v, nn.Sigmoid())),
 }
 
 

@@ -12,6 +12,7 @@ from itertools import chain
 import pytest
 import torch
 from dense_reference import eb, numbers, randomize
+from recurrent_reference import Cell
 from torch import nn
 
 from captum_ext.attr import ExcitationBackprop, LayerExcitationBackprop
@@ -406,8 +407,9 @@ def test_one_step_of_one_neuron_by_hand():
 
 
 @BOTH
-def test_gru_like_cell_written_by_hand_follows_the_same_rules(negative):
-    """h = (1 - z) n + z h', n = tanh(W x + r (U h')): compared with loops over its neurons for two steps."""
+@pytest.mark.parametrize("seed", range(4))
+def test_gru_with_the_reset_gate_before_its_weights_follows_the_same_rules(seed, negative):
+    """h = (1 - z) n + z h', n = tanh(W x + U (r h')): compared with loops over its neurons."""
 
     class GRU(nn.Module):
         def __init__(self):
@@ -423,9 +425,9 @@ def test_gru_like_cell_written_by_hand_follows_the_same_rules(negative):
                 h = (1 - z) * n + z * h
             return self.head(h)
 
-    net, clamp = randomize(GRU(), 8), negative == "clamp"
-    cell = ScalarLSTM(torch.zeros(4, 1), torch.zeros(4, 1), torch.zeros(4), math.tanh, clamp)
-    x = numbers(2, T, D)
+    net, clamp = randomize(GRU(), seed), negative == "clamp"
+    cell = Cell(torch.zeros(2, 1, 1), [], clamp)
+    x = numbers(2, T, D, seed=seed)
     maps = eb(net, x, 1, negative)
     for row in range(2):
         h, steps = torch.zeros(H).double(), []
@@ -434,26 +436,37 @@ def test_gru_like_cell_written_by_hand_follows_the_same_rules(negative):
                 r, z = (net.w(x_t) + net.u(h))[: 2 * H].sigmoid().chunk(2)
                 children = torch.cat([x_t, r * h])
                 n = torch.tanh(net.joint(children))
-                steps.append((children.tolist(), n.tolist(), ((1 - z) * n).tolist(), (z * h).tolist()))
-                h = (1 - z) * n + z * h
-        mass, expected = classifier_step(net.head.weight[1].tolist(), h.tolist(), clamp), []
-        for children, n, new, old in reversed(steps):
-            below = [0.0] * (D + H)
+                new, old, before = (1 - z) * n, z * h, h
+                h = new + old
+                steps.append([v.tolist() for v in (children, n, new, old, before)])
+        # A state is the sum of two parts, each of which the classifier and the reset gate's product see:
+        # the classifier by sign, since it is a linear map behind a sum; the gates by the state's own sign.
+        mass = [[0.0, 0.0] for _ in range(H)]
+        pairs = [cell.pair(a) for a in steps[-1][2]], [cell.pair(b) for b in steps[-1][3]]
+        both = [(a[0] + b[0], a[1] + b[1]) for a, b in zip(*pairs, strict=True)]
+        weights = net.head.weight[1].tolist()
+        cell.split(1.0, [(mass, k, pair, weights[k]) for k, pair in enumerate(both)], 1)
+        expected = []
+        for children, n, new, old, before in reversed(steps):
+            below = [[0.0, 0.0] for _ in range(D + H)]
+            mass_before = [[0.0, 0.0] for _ in range(H)]
             for j in range(H):
-                s = cell.sign(new[j] + old[j])
-                enters, stays = positive(s * new[j]), positive(s * old[j])
-                total = enters + stays
-                below[D + j] += mass[j] * stays / total if total else 0.0
-                s = cell.sign(n[j])
-                weights = net.joint.weight[j].tolist()
-                shares = [cell.pull(s, a, w) for a, w in zip(children, weights, strict=True)]
-                for k, share in enumerate(shares):
-                    if total and sum(shares):
-                        below[k] += mass[j] * enters / total * share / sum(shares)
-            expected.insert(0, below[:D])
-            mass = below[D:]
-        expected = torch.tensor(expected, dtype=torch.float64)
-        torch.testing.assert_close(maps[row], expected, rtol=1e-9, atol=1e-9)
+                for kind in (0, 1):
+                    a, b = cell.pair(new[j])[kind], cell.pair(old[j])[kind]
+                    if a + b == 0.0:
+                        continue
+                    for k, part in enumerate(cell.own(mass[j][kind] * b / (a + b), before[j])):
+                        mass_before[j][k] += part
+                    row_of_n = net.joint.weight[j].tolist()
+                    shares = [(below, k, cell.pair(v), row_of_n[k]) for k, v in enumerate(children)]
+                    cell.split(mass[j][kind] * a / (a + b), shares, cell.sign(n[j]))
+            expected.insert(0, [sum(pair) for pair in below[:D]])
+            for j in range(H):  # r h' hands its mass to h', as a state
+                for k, part in enumerate(cell.own(sum(below[D + j]), before[j])):
+                    mass_before[j][k] += part
+            mass = mass_before
+        wanted = torch.tensor(expected, dtype=torch.float64)
+        torch.testing.assert_close(maps[row], wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_layer_maps_of_the_recurrent_layers_input():

@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_ext.excitation.large_linear import LargeLinearMap, is_large
 from captum_ext.excitation.maps import WeightedMap
 from captum_ext.excitation.mode import Args, ExcitationMode, Kwargs, constant, is_evidence, rule
 from captum_ext.excitation.operand import facts_of
 from captum_ext.excitation.rules.attention import mix
+from captum_ext.excitation.weights import SignedWeight
 
 __all__ = ["weighted_layer"]
 
@@ -31,7 +33,13 @@ def weighted_layer(
     """Run ``compute``, the untouched layer, with the rule of the linear map ``apply`` behind its output."""
     if mode.private_inputs:
         tensor = mode.rearrange(tensor.view_as(tensor), [tensor], lambda t: t, facts_of(tensor))
-    behind = WeightedMap(mode.operand(tensor), mode.weight(weight), apply, adjoint, mode.clamp, has_rows)
+    operand = mode.operand(tensor)
+    if apply is F.linear and is_large(weight):
+        behind: WeightedMap = LargeLinearMap(
+            operand, SignedWeight(weight), apply, adjoint, mode.clamp, has_rows
+        )
+    else:
+        behind = WeightedMap(operand, mode.weight(weight), apply, adjoint, mode.clamp, has_rows)
     if mode.private_inputs:
         mode.layer_inputs[behind] = tensor
     return mode.propagate(behind, compute, tensor)
@@ -122,7 +130,7 @@ def _bilinear(
     def adjoint(q: Tensor, w: Tensor) -> Tensor:
         with torch.enable_grad():
             x = q.new_zeros(shape).requires_grad_()
-            return torch.autograd.grad(apply(x, w), x, q)[0]
+            return torch.autograd.grad(apply(x, w), x, q)[0].clone()
 
     return weighted_layer(mode, tensor, weight, apply, adjoint, lambda x: apply(x, constant(weight)))
 
@@ -153,7 +161,7 @@ def _convolution(n_axes: int, transposed: bool) -> Callable[..., Any]:
             return y if batched else y[0]
 
         def adjoint(q: Tensor, w: Tensor) -> Tensor:
-            like = _padded(q.new_empty(1).expand(size), extra)
+            like = _padded(q.new_empty(size), extra)  # only its shape is read
             mask = [True, False, False]
             x: Tensor = torch.ops.aten.convolution_backward(
                 q if batched else q[None], like, w, None, *settings, mask

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_ext.excitation.functions import EqualShares, PassThrough
+from captum_ext.excitation.maps import ScaledMap
 from captum_ext.excitation.mode import (
     Args,
     ExcitationMode,
@@ -51,12 +52,34 @@ def _multiply(mode: ExcitationMode, first: Any, second: Any, multiply: Callable[
         return _scaled(mode, second, constant(first), lambda b: multiply(constant(first), b))
     gates = facts_of(first).gate, facts_of(second).gate
     if gates == (True, False):
-        return gated(second, lambda b: multiply(first.detach(), b))
+        return _modulated(mode, second, first, lambda b: multiply(first.detach(), b))
     if gates == (False, True):
-        return gated(first, lambda a: multiply(a, second.detach()))
+        return _modulated(mode, first, second, lambda a: multiply(a, second.detach()))
     read_as_state(first, second)
     output: Tensor = EqualShares.apply(multiply, first, second)
     return set_facts(output, Facts(gate=all(gates)))
+
+
+def _modulated(
+    mode: ExcitationMode, value: Tensor, gate: Tensor, compute: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """A value times a gate; a weighted layer and the gate on it are one linear map, as r (U h) of a GRU."""
+    behind = facts_of(value).map
+    if behind is None or not behind.is_of_layers or _is_activation(value, gate):
+        return gated(value, compute)
+    return scale(mode, value, gate.detach(), compute)
+
+
+def _is_activation(value: Tensor, gate: Tensor) -> bool:
+    """Whether the gate is a function of the value entry by entry: x * sigmoid(x) is SiLU."""
+    node, output_nr = gate.grad_fn, gate.output_nr
+    while node is not None and (node, output_nr) != (value.grad_fn, value.output_nr):
+        if type(node) is not PassThrough._backward_cls and not isinstance(
+            getattr(node, "linear_map", None), ScaledMap
+        ):
+            return False
+        node, output_nr = node.next_functions[0]
+    return node is not None
 
 
 def _scaled(mode: ExcitationMode, tensor: Tensor, factor: Any, compute: Callable[[Tensor], Tensor]) -> Tensor:
@@ -101,3 +124,23 @@ def negation(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs:
     """-a."""
     (tensor,) = args
     return scale(mode, tensor, -1.0, func)
+
+
+@rule(torch.lerp, Tensor.lerp)
+def mean_of_two(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """A + w (b - a), the mean of two values with weights 1 - w and w, as in a GRU."""
+    if len(args) != 3 or kwargs:
+        return mode.run_without_rule(func, args, kwargs, "only lerp(a, b, w) has a rule")
+    first, second, weight = args
+    with mode:
+        return first * (1 - weight) + second * weight
+
+
+@rule(torch.addcmul, Tensor.addcmul)
+def sum_with_product(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """A + value * b c, as in an LSTM's cell state."""
+    if len(args) != 3 or kwargs.keys() - {"value"}:
+        return mode.run_without_rule(func, args, kwargs, "only addcmul(a, b, c) has a rule")
+    summand, first, second = args
+    with mode:
+        return torch.add(summand, first * second, alpha=kwargs.get("value", 1))

@@ -24,14 +24,16 @@ def scale(
     weight: Tensor | float,
     compute: Callable[[Tensor], Tensor],
     channel_factor: Tensor | None = None,
+    with_bias: bool = False,
 ) -> Tensor:
     """An element-wise affine map with constants.
 
     Behind a linear map it is one with it; behind anything else mass passes through, since each output has one
-    child. ``channel_factor`` repeats the weight if it is one number per channel.
+    child. ``channel_factor`` repeats the weight if it is one number per channel. ``with_bias`` says that the
+    map adds a constant that would be a child if it were evidence, so the sum is a map of its own.
     """
     facts = facts_of(tensor)
-    if facts.map is None:
+    if facts.map is None and not with_bias:
         output: Tensor = PassThrough.apply(compute, None, None, tensor)
         return set_facts(output, Facts(gate=facts.gate))
     operand, own_shape = mode.operand(tensor), tensor.shape
@@ -83,12 +85,17 @@ def _route(
     compute: Callable[[Any, Any], Tensor],
 ) -> Tensor:
     """A sum of two children, or a child with a constant, which is a bias."""
-    if _is_bias(first) != _is_bias(second):
+    with_bias = _is_bias(first) != _is_bias(second)
+    if with_bias:
         first, second = (value.detach() if _is_bias(value) else value for value in (first, second))
     if not is_evidence(second):
-        return scale(mode, first, coefficients[0], lambda a: compute(a, constant(second)))
+        return scale(
+            mode, first, coefficients[0], lambda a: compute(a, constant(second)), with_bias=with_bias
+        )
     if not is_evidence(first):
-        return scale(mode, second, coefficients[1], lambda b: compute(constant(first), b))
+        return scale(
+            mode, second, coefficients[1], lambda b: compute(constant(first), b), with_bias=with_bias
+        )
     facts = facts_of(first), facts_of(second)
     return mode.propagate(
         SumMap(mode.operand(first), mode.operand(second), coefficients, mode.clamp),
