@@ -75,16 +75,17 @@ def model_names() -> list[str]:
     return [*list_models(torchvision.models), *sorted(_VIDEO)]
 
 
-def examine(name: str) -> Conservation:
-    """Explain one model and follow the mass."""
+def examine(name: str, size: tuple[int, ...] | None = None) -> Conservation:
+    """Explain one model and follow the mass.
+
+    Args:
+        name (str): torchvision's name of the model.
+        size (tuple of int, optional): (H, W) or (T, H, W) of its input, by default a small one that the
+            model takes as it is; ViT is built for the size.
+    """
     torch.manual_seed(0)
-    # Heads that only help training are left out.
-    settings = {"init_weights": False, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
-    model = get_model(name, weights=None, **settings)
-    size = next(size for prefix, size in _SIZES.items() if name.startswith(prefix))
-    if name in _VIDEO and len(size) == 2:
-        size = _VIDEO_SIZE
-    shape = (1, 3, *size)
+    model = get_model(name, weights=None, **_settings(name, size))
+    shape = (1, 3, *(size or _default_size(name)))
     _randomize(model, shape)
     try:
         x = torch.randn(shape)
@@ -95,6 +96,18 @@ def examine(name: str) -> Conservation:
     except Exception as error:  # whatever refuses the model is the result
         return Conservation(name, shape, refused=f"{type(error).__name__}: {error}")
     return Conservation(name, shape, float(found.double().sum()), float(sum(drops)))
+
+
+def _settings(name: str, size: tuple[int, ...] | None) -> dict[str, object]:
+    if name in ("googlenet", "inception_v3"):
+        # Heads that only help training are left out.
+        return {"init_weights": False, "aux_logits": False}
+    return {"image_size": size[0]} if size is not None and name.startswith("vit") else {}
+
+
+def _default_size(name: str) -> tuple[int, ...]:
+    size = next(size for prefix, size in _SIZES.items() if name.startswith(prefix))
+    return _VIDEO_SIZE if name in _VIDEO and len(size) == 2 else size
 
 
 def _randomize(model: nn.Module, shape: tuple[int, ...]) -> None:
@@ -125,7 +138,10 @@ def _counting_drops() -> Iterator[list[float]]:
         drops.append(float(mass[support < torch.finfo(support.dtype).tiny].double().sum()))
         return numerics.safe_divide(mass, support)
 
-    with mock.patch("captum_ext.excitation.maps.safe_divide", counting):
+    with (
+        mock.patch("captum_ext.excitation.maps.safe_divide", counting),
+        mock.patch("captum_ext.excitation.large_linear.safe_divide", counting),
+    ):
         yield drops
 
 

@@ -56,6 +56,11 @@ BENCHMARKS = {
             "benchmarks.captioning",
         ),
         Benchmark(
+            "recurrences",
+            "how far EB-R with the papers' released recurrences is from EB-R by their equations",
+            "benchmarks.recurrences",
+        ),
+        Benchmark(
             "speed_eb",
             "cost of EB, cEB and cEB-R as ratios to a forward and an input-gradient backward pass",
             "benchmarks.speed_eb",

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -138,7 +139,9 @@ def needs_table(
         f"Words that are the most probable one after the words before them, for the same {n} clips whole, "
         "and with one shape left out; 95 % bootstrap intervals over clips.",
     )
-    for row, without in (("whole clip", None), *((f"without the {k}", k) for k in ("subject", "object"))):
+    left_out: tuple[Literal["subject", "object"] | None, ...] = (None, "subject", "object")
+    for without in left_out:
+        row = "whole clip" if without is None else f"without the {without}"
         rendered = [synthetic.render(index, without) for index in range(n)]
         clips = torch.stack([TRANSFORM(clip.frames) for clip in rendered])
         captions = vocabulary.encode([clip.caption for clip in rendered])

@@ -12,6 +12,7 @@ from captum_ext.attr import (
     RecurrentGradient,
     VideoGradCam,
 )
+from captum_ext.excitation.operand import Negative
 from captum_ext.models import CNNLSTMCaptioner
 
 __all__ = ["CEB_R", "EB_R", "Ground", "Words", "methods"]
@@ -24,12 +25,12 @@ Ground = Callable[[Tensor, Tensor, Words], list[Tensor]]
 CEB_R, EB_R = "cEB-R", "EB-R"
 
 
-def methods(model: CNNLSTMCaptioner) -> dict[str, Ground]:
+def methods(model: CNNLSTMCaptioner, negative: Negative = "support") -> dict[str, Ground]:
     """Methods by name.
 
     Each maps clips (N, 3, T, H, W), captions (N, L) and words to one map (N, T, h, w) per kind of word.
     """
-    eb_r = RecurrentExcitationBackprop(model, "features", boundary="embedding")
+    eb_r = RecurrentExcitationBackprop(model, "features", boundary="embedding", negative=negative)
     grad_cam, gradient = VideoGradCam(model, "features"), RecurrentGradient(model)
     guided = CaptionGuidedSaliency(model)
 

@@ -27,7 +27,9 @@ from benchmarks.captioning.training import TRANSFORM, rendered_clips, train_capt
 from benchmarks.environment import environment
 from benchmarks.tables import Table
 from captum_ext.data import WORD_KINDS, CaptionedClip, SyntheticCaptions, generate_captions, read_video
+from captum_ext.excitation.operand import Negative
 from captum_ext.models import Vocabulary
+from captum_ext.models.vgg_lstm import Activation
 from captum_ext.visualization import ReportEntry
 
 __all__ = ["CaptionGrounding", "add_arguments", "ground_captions", "run"]
@@ -59,6 +61,12 @@ class CaptionGrounding:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
     parser.add_argument("--seed", type=int, default=0, help="seed of clips and training")
+    parser.add_argument(
+        "--activation", choices=("tanh", "relu"), default="tanh", help="decoder's non-linearity"
+    )
+    parser.add_argument(
+        "--negative", choices=("support", "clamp"), default="support", help="rule for negatives"
+    )
     parser.add_argument("--train", type=int, default=600, help="training clips")
     parser.add_argument("--test", type=int, default=60, help="held-out clips")
     parser.add_argument("--epochs", type=int, default=10, help="epochs of the CNN")
@@ -69,7 +77,15 @@ def run(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     output: Path = arguments.output
     output.mkdir(parents=True, exist_ok=True)
-    found = ground_captions(output, arguments.seed, arguments.train, arguments.test, arguments.epochs)
+    found = ground_captions(
+        output,
+        seed=arguments.seed,
+        n_train=arguments.train,
+        n_test=arguments.test,
+        epochs=arguments.epochs,
+        activation=arguments.activation,
+        negative=arguments.negative,
+    )
     records = [
         {"headline": found.headline, "word_accuracy": found.word_accuracy} | environment(),
         *(record for table in found.tables for record in table.records()),
@@ -85,7 +101,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def ground_captions(
-    output: Path, seed: int = 0, n_train: int = 600, n_test: int = 60, epochs: int = 10
+    output: Path,
+    *,
+    seed: int = 0,
+    n_train: int = 600,
+    n_test: int = 60,
+    epochs: int = 10,
+    activation: Activation = "tanh",
+    negative: Negative = "support",
 ) -> CaptionGrounding:
     """Train a captioner, ground the words of held-out clips by every method, and score the maps.
 
@@ -95,7 +118,7 @@ def ground_captions(
     synthetic = SyntheticCaptions(seed=seed)
     vocabulary = Vocabulary.of(synthetic.captions)
     clips, sentences = rendered_clips(synthetic, n_train)
-    model = train_captioner(vocabulary, clips, vocabulary.encode(sentences), epochs, seed)
+    model = train_captioner(vocabulary, clips, vocabulary.encode(sentences), epochs, seed, activation)
 
     held_out = generate_captions(output / "captioned-clips", n_test, split="test", seed=seed)
     frames = [read_video(clip.path, n_frames=None).frames for clip in held_out]
@@ -111,7 +134,7 @@ def ground_captions(
         f"({', '.join(f'{kind} {100 * share:.1f} %' for kind, share in per_kind)})."
     )
 
-    ground = methods(model)
+    ground = methods(model, negative)
     grounded = ground_all(ground, test, captions, held_out)
     tables = [
         *pointing_tables(grounded),

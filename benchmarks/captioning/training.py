@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from captum_ext.data import IMAGENET, ClipTransform, SyntheticCaptions
 from captum_ext.models import CNNLSTMCaptioner, Vocabulary
+from captum_ext.models.vgg_lstm import Activation
 
 __all__ = ["TRANSFORM", "rendered_clips", "train_captioner", "words_right"]
 
@@ -29,7 +30,12 @@ def rendered_clips(synthetic: SyntheticCaptions, n_clips: int) -> tuple[Tensor, 
 
 
 def train_captioner(
-    vocabulary: Vocabulary, clips: Tensor, captions: Tensor, epochs: int, seed: int
+    vocabulary: Vocabulary,
+    clips: Tensor,
+    captions: Tensor,
+    epochs: int,
+    seed: int,
+    activation: Activation = "tanh",
 ) -> CNNLSTMCaptioner:
     """Train a new captioner from clips and captions alone; returns it in evaluation mode.
 
@@ -41,7 +47,7 @@ def train_captioner(
         clips (N, 3, T, 64, 64), captions (N, L).
     """
     torch.manual_seed(seed)
-    model = CNNLSTMCaptioner(len(vocabulary)).train()
+    model = CNNLSTMCaptioner(len(vocabulary), activation=activation).train()
     generator = torch.Generator().manual_seed(seed)
     _train_cnn(model, clips, captions, epochs, generator)
     seen = torch.stack([_seen(model, clips.flip(axes) if axes else clips) for axes in _MIRRORINGS])

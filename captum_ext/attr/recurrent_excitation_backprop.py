@@ -49,7 +49,8 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
             :class:`captum_ext.models.ReLULSTM`, in evaluation mode.
         layer (nn.Module or str): the CNN layer whose map is read, or its dotted name.
         boundary (nn.Module or str, optional): the module whose output are the frame features, for models with
-            hand-written recurrence. Default: the input of the lowest recurrent layer.
+            hand-written recurrence and for captioners, whose decoder reads the frames pooled. Default: the
+            input of the lowest recurrent layer.
         layout (str, optional): axes of the clip, ``"NCTHW"`` (torchvision's) or ``"NTCHW"``.
             Default: ``"NCTHW"``
         frame_order (str, optional): how a per-frame CNN's batch is ordered: ``"NT"``, all frames of one clip
@@ -267,11 +268,14 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
             weights=self._weights,
         ) as run:
             run.recording.check(run.calls["layer"])
-            maps = [self._map(run.at(target), clips, contrastive) for target in targets]
-            deltas = [float(not contrastive) - found.flatten(1).sum(1).detach() for found in maps]
-            if sum_channels:
-                maps = [found.sum(1, keepdim=True) for found in maps]
-            return [check_map(found, clips.dtype) for found in maps], deltas
+            maps, deltas = [], []
+            for target in targets:
+                found = self._map(run.at(target), clips, contrastive)
+                deltas.append(float(not contrastive) - found.flatten(1).sum(1).detach())
+                if sum_channels:
+                    found = found.sum(1, keepdim=True)
+                maps.append(check_map(found, clips.dtype))
+            return maps, deltas
 
     def _map(self, run: ForwardPass, clips: Tensor, contrastive: bool) -> Tensor:
         """The map (N, C', T, h, w) of the target that the pass is at."""

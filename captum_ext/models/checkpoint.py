@@ -15,6 +15,7 @@ from torchvision import models as torchvision_models
 
 from captum_ext.data import ClipTransform
 from captum_ext.data._atomic import replacing
+from captum_ext.models.cnn_lstm_captioner import CNNLSTMCaptioner
 from captum_ext.models.frame_cnn_lstm import FrameCNN, FrameCNNLSTM
 from captum_ext.models.vgg_lstm import VGGLSTM
 
@@ -36,7 +37,9 @@ __all__ = [
 REFERENCE_MODELS: Mapping[str, type[nn.Module]] = {
     model.__name__: model for model in (VGGLSTM, FrameCNNLSTM, FrameCNN)
 }
-"""The papers' models, by class name."""
+"""The papers' classifiers, by class name."""
+
+_CAPTIONERS: Mapping[str, type[nn.Module]] = {"CNNLSTMCaptioner": CNNLSTMCaptioner}
 
 _FORMAT = "captum_ext.checkpoint.v1"
 
@@ -243,7 +246,7 @@ def build_model(name: str, **arguments: Any) -> nn.Module:
     """Construct a reference model or one of torchvision's classifiers.
 
     Args:
-        name (str): one of :func:`model_names`, in any case.
+        name (str): one of :func:`model_names`, or ``"CNNLSTMCaptioner"``, in any case.
         **arguments (Any): of the constructor.
 
     Returns:
@@ -256,7 +259,7 @@ def build_model(name: str, **arguments: Any) -> nn.Module:
         >>> type(build_model("squeezenet1_1", num_classes=3)).__name__
         'SqueezeNet'
     """
-    known = {known.lower(): known for known in model_names()}
+    known = {known.lower(): known for known in [*model_names(), *_CAPTIONERS]}
     if name.lower() not in known:
         if name.lower() in torchvision_models.list_models():
             raise ValueError(
@@ -270,15 +273,16 @@ def build_model(name: str, **arguments: Any) -> nn.Module:
         )
     name = known[name.lower()]
     try:
-        if name in REFERENCE_MODELS:
-            return REFERENCE_MODELS[name](**arguments)
+        own = {**REFERENCE_MODELS, **_CAPTIONERS}
+        if name in own:
+            return own[name](**arguments)
         return _build_torchvision(name, arguments)
     except TypeError as error:
         raise ValueError(f"{name} cannot be constructed from {arguments}: {error}") from error
 
 
 def model_names() -> list[str]:
-    """The names that :func:`build_model` knows, the reference models first.
+    """The names of the classifiers that :func:`build_model` knows, the reference models first.
 
     Returns:
         list of str: class names, then torchvision's names.

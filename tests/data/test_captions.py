@@ -79,6 +79,19 @@ def test_the_subject_moves_as_it_is_said_and_the_object_stands():
         assert ("left-right" in SyntheticCaptions().captions[index]) == (spread[0] > spread[1])
 
 
+@pytest.mark.parametrize("without", ["subject", "object"])
+def test_a_shape_can_be_left_out_and_nothing_else(without):
+    synthetic = SyntheticCaptions(**WIDE)
+    whole, rest = synthetic.render(5), synthetic.render(5, without)
+    assert rest.words == whole.words
+    own = {word.kind: inside(word.boxes, (48, 64)) for word in whole.words}
+    changed = (whole.frames != rest.frames).any(1)
+    assert changed.any()
+    assert not (changed & ~own[without]).any()
+    with pytest.raises(ValueError, match="without must be"):
+        synthetic.render(5, "motion")
+
+
 def test_a_clip_depends_on_its_settings_and_number_only():
     first, again = SyntheticCaptions().render(7), SyntheticCaptions().render(7)
     assert torch.equal(first.frames, again.frames)

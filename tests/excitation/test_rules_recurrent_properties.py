@@ -1,4 +1,4 @@
-"""Properties of every recurrent layer, over random ones: conservation, linearity, independence of the batch."""
+"""Properties of every recurrent layer over random ones: conservation, linearity, separate examples."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ FRONTS = {
     "RNN": lambda: nn.RNN(D, 4, batch_first=True),
     "LSTMCell": lambda: nn.LSTMCell(D, 4),
     "GRUCell": lambda: nn.GRUCell(D, 4),
-    "RNNCell": lambda: nn.RNNCell(D, 4, nonlinearity="relu"),
+    "RNNCell": lambda: nn.RNNCell(D, 4),
     "two cells": lambda: nn.ModuleList([nn.GRUCell(D, 4), nn.RNNCell(4, 4)]),
     "one call per clip": lambda: nn.GRU(D, 4),
 }

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from captum_ext.attr import RecurrentExcitationBackprop
-from captum_ext.models import CNNLSTMCaptioner, Vocabulary
+from captum_ext.models import CNNLSTMCaptioner, Vocabulary, load_checkpoint, save_checkpoint
 
 BEGIN, END, PADDING = 1, 2, 0
 
@@ -106,6 +106,18 @@ def test_the_default_model_trains_and_its_words_can_be_grounded(activation):
     found, delta = eb_r.attribute(x, (1, 4), c, return_convergence_delta=True)
     assert found.shape == (2, 48, 4, 16, 16)
     assert torch.allclose(found.flatten(1).sum(1) + delta, torch.ones(2), atol=1e-5)
+
+
+def test_a_captioner_is_stored_with_its_words(tmp_path):
+    vocabulary = Vocabulary.of(["a disc", "a ring"])
+    settings = {"vocabulary_size": len(vocabulary), "hidden_size": 5, "embedding_size": 6, "word_size": 3}
+    model = CNNLSTMCaptioner(**settings).eval()
+    save_checkpoint(tmp_path / "a.pt", model, arguments=settings, labels=vocabulary.words)
+    found = load_checkpoint(tmp_path / "a.pt")
+    assert found.name == "CNNLSTMCaptioner"
+    assert Vocabulary(found.labels).words == vocabulary.words
+    x, c = torch.rand(1, 3, 2, 64, 64), vocabulary.encode(["a ring"])
+    assert torch.equal(found.model(x, c), model(x, c))
 
 
 @pytest.mark.parametrize("captions", [torch.tensor([3, 4]), torch.ones(3, 4, dtype=torch.long)])

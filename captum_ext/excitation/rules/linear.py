@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_ext.excitation.first_convolution import FirstConvolutionMap, has_few_channels
 from captum_ext.excitation.large_linear import LargeLinearMap, is_large
 from captum_ext.excitation.maps import WeightedMap
 from captum_ext.excitation.mode import Args, ExcitationMode, Kwargs, constant, is_evidence, rule
@@ -29,17 +30,13 @@ def weighted_layer(
     adjoint: LinearOp,
     compute: Callable[[Tensor], Tensor],
     has_rows: bool = False,
+    kind: type[WeightedMap] = WeightedMap,
 ) -> Tensor:
     """Run ``compute``, the untouched layer, with the rule of the linear map ``apply`` behind its output."""
     if mode.private_inputs:
         tensor = mode.rearrange(tensor.view_as(tensor), [tensor], lambda t: t, facts_of(tensor))
-    operand = mode.operand(tensor)
-    if apply is F.linear and is_large(weight):
-        behind: WeightedMap = LargeLinearMap(
-            operand, SignedWeight(weight), apply, adjoint, mode.clamp, has_rows
-        )
-    else:
-        behind = WeightedMap(operand, mode.weight(weight), apply, adjoint, mode.clamp, has_rows)
+    signed = SignedWeight(weight) if kind is LargeLinearMap else mode.weight(weight)
+    behind = kind(mode.operand(tensor), signed, apply, adjoint, mode.clamp, has_rows)
     if mode.private_inputs:
         mode.layer_inputs[behind] = tensor
     return mode.propagate(behind, compute, tensor)
@@ -59,6 +56,7 @@ def linear(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: K
         lambda q, w: q @ w,
         lambda x: F.linear(x, constant(weight), constant(bias)),
         has_rows=tensor.dim() == 2,
+        kind=LargeLinearMap if is_large(weight) else WeightedMap,
     )
 
 
@@ -161,7 +159,8 @@ def _convolution(n_axes: int, transposed: bool) -> Callable[..., Any]:
             return y if batched else y[0]
 
         def adjoint(q: Tensor, w: Tensor) -> Tensor:
-            like = _padded(q.new_empty(size), extra)  # only its shape is read
+            n_channels = size[1] if transposed else w.shape[1] * given["groups"]
+            like = _padded(q.new_empty((size[0], n_channels, *size[2:])), extra)  # only its shape is read
             mask = [True, False, False]
             x: Tensor = torch.ops.aten.convolution_backward(
                 q if batched else q[None], like, w, None, *settings, mask
@@ -171,6 +170,7 @@ def _convolution(n_axes: int, transposed: bool) -> Callable[..., Any]:
             return x if batched else x[0]
 
         rest = {name: constant(value) for name, value in given.items() if name in names and name != "input"}
+        can_stack = batched and not transposed and given["groups"] == 1 and has_few_channels(weight)
         return weighted_layer(
             mode,
             tensor,
@@ -179,6 +179,7 @@ def _convolution(n_axes: int, transposed: bool) -> Callable[..., Any]:
             adjoint,
             lambda x: func(x, **rest),
             has_rows=batched and not transposed,
+            kind=FirstConvolutionMap if can_stack else WeightedMap,
         )
 
     return convolution
