@@ -32,6 +32,7 @@ __all__ = [
     "language_table",
     "measure_costs",
     "needs_table",
+    "noun_table",
     "pointing_tables",
 ]
 
@@ -127,6 +128,28 @@ def pointing_tables(grounded: Grounded) -> list[Table]:
                 table.add(name, column, _cell(hits))
             table.add("oracle", column, Cell(float(table is own), n))
     return [own, other]
+
+
+def noun_table(grounded: Grounded, vocabulary: Vocabulary) -> Table:
+    """The first table noun by noun: a noun that is written when another is absent has no place of its own."""
+    size = grounded.clips.shape[3], grounded.clips.shape[4]
+    nouns = {
+        vocabulary.decode(torch.tensor([token])): (kind, token)
+        for kind in (WORD_KINDS.index("subject"), WORD_KINDS.index("object"))
+        for _, token in grounded.words[kind]
+    }
+    table = Table(
+        "Where: nouns on their own object, noun by noun",
+        [f"{noun} (%)" for noun in nouns],
+        "As above, over the clips whose caption has the noun.",
+    )
+    for column, (kind, token) in zip(table.columns, nouns.values(), strict=True):
+        said = torch.tensor([word == token for _, word in grounded.words[kind]])
+        boxes = grounded.boxes[WORD_KINDS[kind]][said]
+        for name, maps in grounded.maps.items():
+            hits = spatial_pointing_game(maps[kind][said], boxes, size, _RADIUS).hits
+            table.add(name, column, _cell(hits))
+    return table
 
 
 def needs_table(

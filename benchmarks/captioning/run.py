@@ -19,6 +19,7 @@ from benchmarks.captioning.evaluation import (
     language_table,
     measure_costs,
     needs_table,
+    noun_table,
     pointing_tables,
 )
 from benchmarks.captioning.methods import CEB_R, methods
@@ -138,6 +139,7 @@ def ground_captions(
     grounded = ground_all(ground, test, captions, held_out)
     tables = [
         *pointing_tables(grounded),
+        noun_table(grounded, vocabulary),
         needs_table(model, SyntheticCaptions(seed=seed, split="test"), vocabulary, n_test),
         language_table(model, grounded),
     ]

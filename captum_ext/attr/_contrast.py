@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ def normalized_evidence(
     """Mass divided by the total of its example over time and neurons (eqs. 5 and 6), and the totals (N,)."""
     ones = torch.ones_like(recording.output)
     masses = _from_output(recording, ones, at, what, dual)
-    examples = _examples_of(recording, at, what, dual)
+    examples = _examples(lambda start: _from_output(recording, start, at, what, dual), ones)
     total = masses[0].total.new_zeros(len(ones))
     for mass, example in zip(masses, examples, strict=True):
         total = total.index_add(0, example.flatten(), mass.total.flatten())
@@ -41,31 +41,35 @@ def normalized_evidence(
     return scaled, total
 
 
-def _examples_of(recording: Recording, at: Sequence[Tensor], what: str, dual: bool = False) -> list[Tensor]:
+def _examples(propagate: Callable[[Tensor], list[Mass]], ones: Tensor) -> list[Tensor]:
     """Which example the mass of each entry belongs to, however the model orders its rows.
 
     One pass per binary digit of the examples' numbers, in which only those examples start with mass whose
     number has the digit set: an entry that then has mass belongs to one of them. Entries without mass count
-    as example 0.
+    as example 0. ``propagate`` takes what each example starts with, (N,) like ``ones``.
     """
-    numbers = torch.arange(len(recording.output), device=recording.output.device)
-    examples = [torch.zeros_like(tensor, dtype=torch.long) for tensor in at]
-    for digit in range((len(numbers) - 1).bit_length()):
-        start = (numbers >> digit & 1).to(recording.output.dtype)
-        for example, mass in zip(examples, _from_output(recording, start, at, what, dual), strict=True):
-            example += (mass.total != 0).long() << digit
-    return [example.clamp(max=len(numbers) - 1) for example in examples]
+    numbers = torch.arange(len(ones), device=ones.device)
+    n_digits = (len(ones) - 1).bit_length()
+    passes = [propagate((numbers >> digit & 1).to(ones.dtype)) for digit in range(n_digits)]
+    if not passes:
+        return [torch.zeros_like(mass.total, dtype=torch.long) for mass in propagate(ones)]
+    digits = [[(mass.total != 0).long() << digit for mass in masses] for digit, masses in enumerate(passes)]
+    return [sum(found[1:], found[0]).clamp(max=len(ones) - 1) for found in zip(*digits, strict=True)]
 
 
-def check_rows(
-    recording: Recording, at: Sequence[Tensor], masses: Sequence[Mass], order: FrameOrder, what: str
-) -> None:
+def check_rows(run: ForwardPass, at: Sequence[Tensor], order: FrameOrder, what: str) -> None:
     """Raise if rows of a folded tensor do not belong to the examples that ``order`` gives them.
 
-    ``masses`` is the :func:`evidence` there.
+    All scores of an example start with mass, since that of an early time step reaches few frames.
     """
-    for mass, example in zip(masses, _examples_of(recording, at, what), strict=True):
-        declared = example_of_row(len(example), len(recording.output), order, example.device)
+    ones = torch.ones_like(run.recording.output)
+
+    def propagate(start: Tensor) -> list[Mass]:
+        everywhere = start.view(-1, *[1] * (run.scores.dim() - 1)).expand_as(run.scores)
+        return run.recording.propagate([run.scores], [Mass(everywhere)], at, _UNREACHABLE.format(what=what))
+
+    for mass, example in zip(propagate(ones), _examples(propagate, ones), strict=True):
+        declared = example_of_row(len(example), len(ones), order, example.device)
         declared = declared.view(-1, *[1] * (example.dim() - 1)).expand_as(example)
         if not bool((example == declared)[mass.total != 0].all()):
             other = "TN" if order == "NT" else "NT"

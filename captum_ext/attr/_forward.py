@@ -77,7 +77,7 @@ class ForwardPass:
         """The same pass, explained at another output unit."""
         selected: Tensor = select_targets(self.scores, target)
         check_output(selected, self.n_examples)
-        return replace(self, recording=self.recording.at(selected))
+        return replace(self, recording=self.recording.at(selected.flatten()))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the methods that need no propagation rules share: declared axes, and no asynchronous form."""
+"""What the methods for clips share: declared axes, and no asynchronous form."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from captum_ext._compat import TargetType, TensorOrTupleOfTensorsGeneric, format_tensor_into_tuples, log_usage
 from captum_ext.attr._base import ExcitationAttribution, check_map
-from captum_ext.attr._contrast import check_rows, evidence, read_evidence
+from captum_ext.attr._contrast import check_rows, read_evidence
 from captum_ext.attr._forward import Captured, find_layer, forward_pass
 from captum_ext.attr._time import FrameOrder, per_example, unfold_time
 from captum_ext.excitation.operand import Negative
@@ -139,8 +139,7 @@ class LayerExcitationBackprop(LayerAttribution, ExcitationAttribution):
             run.recording.check(calls)
             masses = read_evidence(run, calls, "the layer", contrastive)
             if n > 1 and len(calls) == 1 and (len(calls[0]) != n or calls[0].dim() == 3):
-                plain = evidence(run.recording, calls, "the layer") if contrastive else masses
-                check_rows(run.recording, calls, plain, self.frame_order, "the layer")
+                check_rows(run, calls, self.frame_order, "the layer")
             maps = [mass.total for mass in masses]
             delta = float(not contrastive) - per_example(maps, n, self.frame_order)
             attribution = unfold_time(maps, n, self.frame_order)

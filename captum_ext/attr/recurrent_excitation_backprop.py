@@ -18,19 +18,19 @@ from captum_ext._compat import (
     log_usage,
 )
 from captum_ext.attr._base import ExcitationAttribution, check_map
-from captum_ext.attr._contrast import check_rows, contrast, evidence, normalized_evidence
+from captum_ext.attr._contrast import check_rows, contrast, normalized_evidence
 from captum_ext.attr._forward import NOT_BELOW, Captured, ForwardPass, find_layer, forward_pass
 from captum_ext.attr._time import FrameOrder, unfold_time
+from captum_ext.attr._video import Layout, VideoAttribution
 from captum_ext.excitation import Mass
 from captum_ext.excitation.operand import Negative, Recurrence
 
 __all__ = ["RecurrentExcitationBackprop"]
 
-Layout = Literal["NCTHW", "NTCHW"]
 _BOUNDARY = "the boundary of CNN and recurrent layers"
 
 
-class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
+class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution, VideoAttribution):
     r"""EB-R and contrastive EB-R (cEB-R): grounding of a CNN-RNN's output in space and time.
 
     Mass starts at one class at one time step, goes back through the recurrent layers and time to the frame
@@ -92,13 +92,11 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
         ExcitationAttribution.__init__(self, model, negative)
         LayerAttribution.__init__(self, model, find_layer(model, layer))
         self.boundary = None if boundary is None else find_layer(model, boundary, "boundary")
-        if layout not in ("NCTHW", "NTCHW"):
-            raise ValueError(f"layout must be 'NCTHW' or 'NTCHW', got {layout!r}")
+        self.set_layout(layout)
         if frame_order not in ("NT", "TN"):
             raise ValueError(f"frame_order must be 'NT' or 'TN', got {frame_order!r}")
         if recurrence not in ("value", "published"):
             raise ValueError(f"recurrence must be 'value' or 'published', got {recurrence!r}")
-        self.layout: Layout = layout
         self.frame_order: FrameOrder = frame_order
         self.recurrence: Recurrence = recurrence
 
@@ -253,7 +251,7 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
         sum_channels: bool,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """The map and the delta of each target, from one forward pass."""
-        (clips,) = self._check_layout(format_tensor_into_tuples(inputs))
+        clips = self.check_clips(format_tensor_into_tuples(inputs))
         captured = {"layer": Captured(self.layer)}
         if self.boundary is not None:
             captured["boundary"] = Captured(self.boundary)
@@ -308,23 +306,6 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
             )
         return [call.input for call in calls], calls[0].batch_axis
 
-    def _check_layout(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
-        if len(inputs) != 1:
-            raise ValueError(f"inputs must be one tensor of clips, got {len(inputs)} tensors")
-        (clips,) = inputs
-        if clips.dim() != 5:
-            raise ValueError(
-                f"inputs must have the 5 axes {', '.join(self.layout)}, got the shape {tuple(clips.shape)}"
-            )
-        channels, frames = (clips.shape[self.layout.index(axis)] for axis in "CT")
-        other = "NTCHW" if self.layout == "NCTHW" else "NCTHW"
-        if channels > 4 and frames == 3:
-            raise ValueError(
-                f"axis C (axis {self.layout.index('C')} of layout {self.layout!r}) has {channels} entries "
-                f"and axis T has {frames}: frames and channels look swapped; pass layout={other!r} or permute"
-            )
-        return (clips,)
-
     def _check_frame_order(
         self,
         run: ForwardPass,
@@ -343,8 +324,7 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution):
             rows = run.calls["layer"]
             if batch_axis is not None and len(at) == 1 and at[0].shape[0] == n * n_frames:
                 rows = at
-            plain = evidence(run.recording, rows, "the layer")
-            check_rows(run.recording, rows, plain, self.frame_order, "the layer")
+            check_rows(run, rows, self.frame_order, "the layer")
         elif not self._masses_agree(maps[0], frames, batch_axis, n):
             other = "TN" if self.frame_order == "NT" else "NT"
             raise ValueError(

@@ -91,14 +91,15 @@ def check_covered(outputs: Sequence[Tensor], stop: Sequence[Tensor]) -> None:
     """
     last = {tensor.grad_fn for tensor in stop}
     for node, arrivals in _walk([t.grad_fn for t in outputs if t.grad_fn is not None], last):
-        for output_nr, facts in facts_by_output(node).items():
-            if output_nr in arrivals and facts.unsupported is not None:
+        arrived = [facts for number, facts in facts_by_output(node).items() if number in arrivals]
+        for facts in arrived:
+            if facts.unsupported is not None:
                 raise UnsupportedOperationError(
                     f"no Excitation Backprop rule for {facts.unsupported}. Choose a layer above it, or "
                     "replace the operation by one that has a rule."
                 )
         name = node.name()
-        if not _is_ours(node) and not _moves_mass(node):
+        if any(facts.foreign for facts in arrived) or not (_is_ours(node) or _moves_mass(node)):
             raise UnsupportedOperationError(
                 f"the operation behind '{name}' did not run as ordinary Python code of torch (a scripted "
                 "module, another thread, a custom autograd function, a backward hook on a module), so it "

@@ -13,7 +13,16 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from captum_ext.excitation.functions import Propagate
 from captum_ext.excitation.maps import EvidenceMap, LinearMap, RearrangedMap
-from captum_ext.excitation.operand import Facts, Negative, Operand, Recurrence, facts_of, set_facts
+from captum_ext.excitation.operand import (
+    UNKNOWN,
+    Facts,
+    Negative,
+    Operand,
+    Recurrence,
+    facts_of,
+    has_facts,
+    set_facts,
+)
 from captum_ext.excitation.weights import SignedWeight, WeightCache
 
 __all__ = [
@@ -23,6 +32,7 @@ __all__ = [
     "constant",
     "evidence_in",
     "is_evidence",
+    "note_origin",
     "read_as_state",
     "rule",
 ]
@@ -32,6 +42,7 @@ Kwargs = Mapping[str, Any]
 Rule = Callable[["ExcitationMode", Callable[..., Any], Args, Kwargs], Any]
 
 _RULES: dict[Callable[..., Any], Rule] = {}
+_MADE_IN_PLACE = ("AsStrided", "CopySlices", "torch::autograd::CopySlices")
 
 
 def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
@@ -121,13 +132,19 @@ class ExcitationMode(TorchFunctionMode):
         handler = _RULES.get(func)
         if handler is None and func.__name__ == "__get__":  # attributes: shape, dtype, T, ...
             return func(*args, **kwargs)
+        note_origin(*evidence)
         if handler is None:
-            return self.run_without_rule(func, args, kwargs)
-        for tensor in evidence:
-            behind = facts_of(tensor).map
-            if behind is not None:
-                behind.n_readers += 1
-        return handler(self, func, args, kwargs)
+            result = self.run_without_rule(func, args, kwargs)
+        else:
+            for tensor in evidence:
+                behind = facts_of(tensor).map
+                if behind is not None:
+                    behind.n_readers += 1
+            result = handler(self, func, args, kwargs)
+        for output in _tensors(result):
+            if not has_facts(output):
+                set_facts(output, UNKNOWN)
+        return result
 
     def operand(self, tensor: Tensor) -> Operand:
         """``tensor`` as a child of a linear map."""
@@ -194,6 +211,18 @@ class ExcitationMode(TorchFunctionMode):
                 return f"module '{path}'"
             frame = frame.f_back  # type: ignore[assignment]
         return "the model"
+
+
+def note_origin(*tensors: Tensor) -> None:
+    """Note which of the tensors come out of operations that the mode did not see.
+
+    Even an operation that only moves mass, such as a view, would break a chain of linear maps there.
+    """
+    for tensor in tensors:
+        node = tensor.grad_fn
+        # In-place changes give the tensors that share memory new nodes.
+        if node is not None and not has_facts(tensor) and not node.name().startswith(_MADE_IN_PLACE):
+            set_facts(tensor, Facts(foreign=True))
 
 
 def read_as_state(*tensors: Tensor) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "Sign",
     "facts_by_output",
     "facts_of",
+    "has_facts",
     "set_facts",
 ]
 
@@ -43,6 +44,7 @@ class Facts:
         gate (bool): it is the output of a sigmoid or softmax, which modulates and receives no mass.
         bias (bool): it is a gate times a constant state, and so a bias wherever it is added.
         unsupported (str, optional): the operation without a rule that produced it.
+        foreign (bool): it was produced where the mode does not see operations, as in another thread.
     """
 
     map: EvidenceMap | None = None
@@ -50,6 +52,7 @@ class Facts:
     gate: bool = False
     bias: bool = False
     unsupported: str | None = None
+    foreign: bool = False
 
 
 UNKNOWN = Facts()
@@ -61,6 +64,11 @@ def facts_of(tensor: Tensor) -> Facts:
     if node is None:
         return UNKNOWN
     return facts_by_output(node).get(tensor.output_nr, UNKNOWN)
+
+
+def has_facts(tensor: Tensor) -> bool:
+    """Whether facts are recorded for ``tensor``; there is nothing to record of leaves."""
+    return tensor.grad_fn is None or tensor.output_nr in facts_by_output(tensor.grad_fn)
 
 
 def set_facts(tensor: Tensor, facts: Facts) -> Tensor:

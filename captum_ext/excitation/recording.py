@@ -15,7 +15,7 @@ from torch.autograd.graph import disable_saved_tensors_hooks
 import captum_ext.excitation.rules  # noqa: F401  (registers the rules)
 from captum_ext.excitation.graph import boundary_calls, check_covered, check_parallel, classifier_calls
 from captum_ext.excitation.maps import Kinds, WeightedMap, together
-from captum_ext.excitation.mode import ExcitationMode, RecurrentCall
+from captum_ext.excitation.mode import ExcitationMode, RecurrentCall, note_origin
 from captum_ext.excitation.numerics import working_dtype
 from captum_ext.excitation.operand import Negative, Recurrence, facts_of
 from captum_ext.excitation.weights import WeightCache
@@ -209,6 +209,7 @@ def record(
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(mode)
             output = run()
+        note_origin(output)
         yield Recording(output, mode)
     finally:
         mode.release()

@@ -50,3 +50,14 @@ def test_many_examples_are_told_apart_in_half_precision():
     found = RecurrentExcitationBackprop(model, "features").attribute(clips, target=(1, 1), sum_channels=True)
     totals = found.float().sum((1, 2, 3, 4))
     torch.testing.assert_close(totals, torch.ones(140), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize(("n", "n_frames"), [(2, 3), (3, 4), (2, 5)])
+def test_a_wrong_order_is_also_noticed_where_an_early_step_reaches_few_frames(n, n_frames):
+    # The first frames of the examples stand in rows that both orders give to the same example.
+    torch.manual_seed(0)
+    model, clips = FrameCNNLSTM(3, output="steps").eval(), torch.rand(n, 3, n_frames, 64, 64)
+    with pytest.raises(ValueError, match="frame_order='TN'"):
+        LayerExcitationBackprop(model, "features", frame_order="TN").attribute(clips, target=(0, 1))
+    found = LayerExcitationBackprop(model, "features").attribute(clips, target=(0, 1))
+    torch.testing.assert_close(found[:, :, 0].sum((1, 2, 3)), torch.ones(n))

@@ -34,6 +34,7 @@ def test_the_benchmark_writes_tables_costs_and_picture(tmp_path, capsys):
     assert {record["table"] for record in records} == {
         "Where: words on their own object",
         "Where: words on the other object",
+        "Where: nouns on their own object, noun by noun",
         "What the words need",
         "Language share",
         "Cost",
