@@ -56,6 +56,11 @@ BENCHMARKS = {
             "benchmarks.captioning",
         ),
         Benchmark(
+            "pictures",
+            "the pictures of the docs: one generated clip explained by every method",
+            "benchmarks.pictures",
+        ),
+        Benchmark(
             "recurrences",
             "how far EB-R with the papers' released recurrences is from EB-R by their equations",
             "benchmarks.recurrences",

@@ -130,8 +130,13 @@ def pointing_tables(grounded: Grounded) -> list[Table]:
     return [own, other]
 
 
-def noun_table(grounded: Grounded, vocabulary: Vocabulary) -> Table:
-    """The first table noun by noun: a noun that is written when another is absent has no place of its own."""
+def noun_table(
+    model: CNNLSTMCaptioner, grounded: Grounded, synthetic: SyntheticCaptions, vocabulary: Vocabulary
+) -> Table:
+    """The first table noun by noun, and which nouns are written also where their shape is left out.
+
+    A captioner may write a noun because it does not see the others; such a noun has no place.
+    """
     size = grounded.clips.shape[3], grounded.clips.shape[4]
     nouns = {
         vocabulary.decode(torch.tensor([token])): (kind, token)
@@ -141,7 +146,8 @@ def noun_table(grounded: Grounded, vocabulary: Vocabulary) -> Table:
     table = Table(
         "Where: nouns on their own object, noun by noun",
         [f"{noun} (%)" for noun in nouns],
-        "As above, over the clips whose caption has the noun.",
+        "As above, over the clips whose caption has the noun. Last row: clips in which the noun is still the "
+        "most probable word when its shape is left out.",
     )
     for column, (kind, token) in zip(table.columns, nouns.values(), strict=True):
         said = torch.tensor([word == token for _, word in grounded.words[kind]])
@@ -149,6 +155,14 @@ def noun_table(grounded: Grounded, vocabulary: Vocabulary) -> Table:
         for name, maps in grounded.maps.items():
             hits = spatial_pointing_game(maps[kind][said], boxes, size, _RADIUS).hits
             table.add(name, column, _cell(hits))
+        without: Literal["subject", "object"] = "subject" if WORD_KINDS[kind] == "subject" else "object"
+        chosen = said.nonzero()[:, 0]
+        clips = torch.stack([TRANSFORM(synthetic.render(n, without).frames) for n in chosen.tolist()])
+        steps = torch.tensor([grounded.words[kind][n][0] for n in chosen.tolist()])
+        with torch.no_grad():
+            best = model(clips, grounded.captions[chosen]).argmax(2)
+        still = best.gather(1, steps[:, None])[:, 0] == token
+        table.add("written without its shape", column, Cell.of(still.double()))
     return table
 
 

@@ -135,12 +135,13 @@ def ground_captions(
         f"({', '.join(f'{kind} {100 * share:.1f} %' for kind, share in per_kind)})."
     )
 
+    held_out_shapes = SyntheticCaptions(seed=seed, split="test")
     ground = methods(model, negative)
     grounded = ground_all(ground, test, captions, held_out)
     tables = [
         *pointing_tables(grounded),
-        noun_table(grounded, vocabulary),
-        needs_table(model, SyntheticCaptions(seed=seed, split="test"), vocabulary, n_test),
+        noun_table(model, grounded, held_out_shapes, vocabulary),
+        needs_table(model, held_out_shapes, vocabulary, n_test),
         language_table(model, grounded),
     ]
     shown = min(_SHOWN, n_test - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.demo.methods import CEB, EB, Explain
+from benchmarks.demo.methods import ABOUT, CEB, EB, Explain
 from benchmarks.tables import Cell, Table
 from captum_ext.data import ClipDataset
 from captum_ext.grounding import (
@@ -34,11 +35,13 @@ from captum_ext.metrics.functional import (
     window_accuracy,
 )
 
-__all__ = ["Explained", "explain_all", "spatial_table", "temporal_table"]
+__all__ = ["METHOD_HEADER", "Explained", "explain_all", "method_rows", "spatial_table", "temporal_table"]
 
 # The papers' circle of 15 pixels diameter on frames of 240 x 320, for frames of 64 x 64.
 _RADIUS = 2.0
 _IOU = 0.5
+
+METHOD_HEADER = ["method", "explains", "its map shows", "passes", "CPU ms per clip"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Explained:
         labels (Tensor): the classes explained, (N,).
         maps (Mapping[str, Tensor]): method to maps (N, T, h, w).
         probabilities (Tensor): probability of the class at every time step, (N, T).
+        seconds (Mapping[str, float]): method to CPU seconds per clip.
     """
 
     dataset: ClipDataset
@@ -58,6 +62,7 @@ class Explained:
     labels: Tensor
     maps: Mapping[str, Tensor]
     probabilities: Tensor
+    seconds: Mapping[str, float]
 
     @property
     def spans(self) -> Tensor:
@@ -88,13 +93,21 @@ def explain_all(
     batches = list(zip(torch.split(clips, 16), torch.split(labels, 16), strict=True))
     maps: dict[str, list[Tensor]] = {name: [] for name in explain}
     probabilities = []
+    seconds = dict.fromkeys(explain, 0.0)
     for x, k in tqdm(batches, desc=title, file=sys.stderr):
         for name, method in explain.items():
+            start = time.process_time()
             maps[name].append(method(x, k))
+            seconds[name] += (time.process_time() - start) / len(clips)
         with torch.no_grad():
             probabilities.append(model(x).softmax(-1)[torch.arange(len(k)), :, k])
     joined = {name: torch.cat(parts) for name, parts in maps.items()}
-    return Explained(dataset, clips, labels, joined, torch.cat(probabilities))
+    return Explained(dataset, clips, labels, joined, torch.cat(probabilities), seconds)
+
+
+def method_rows(explained: Explained) -> list[list[str]]:
+    """What each method is and what it cost, one row each."""
+    return [[name, *ABOUT[name], f"{1000 * seconds:.0f}"] for name, seconds in explained.seconds.items()]
 
 
 def spatial_table(explained: Explained, title: str) -> Table:

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-from captum.attr import LayerGradCam, Saliency
+from captum.attr import Saliency
 from torch import Tensor
 
-from captum_ext.attr import LayerExcitationBackprop, RecurrentExcitationBackprop
+from captum_ext.attr import (
+    LayerExcitationBackprop,
+    RecurrentExcitationBackprop,
+    RecurrentGradient,
+    VideoGradCam,
+)
 from captum_ext.excitation.operand import Negative
 from captum_ext.models import FrameCNN, FrameCNNLSTM
 
-__all__ = ["CEB", "EB", "Explain", "methods"]
+__all__ = ["ABOUT", "CEB", "EB", "Explain", "methods"]
 
 Explain = Callable[[Tensor, Tensor], Tensor]
 _LAYER = "features"
 EB, CEB = "EB (per frame)", "cEB (per frame)"
+
+_LAST_STEP, _FRAMES = "CNN-LSTM, last time step", "frame CNN, every frame"
+ABOUT: dict[str, tuple[str, str, str]] = {
+    "cEB-R": (_LAST_STEP, "where and when, for this class and against the others", "1 forward, 1 backward"),
+    "EB-R": (_LAST_STEP, "where and when evidence is, shared or not", "1 forward, 1 backward"),
+    CEB: (_FRAMES, "where, for this class and against the others", "1 forward, 1 backward"),
+    EB: (_FRAMES, "where evidence is, shared or not", "1 forward, 1 backward"),
+    "BP-R": (_LAST_STEP, "which pixels the score is sensitive to", "1 forward, 1 backward"),
+    "BP (per frame)": (_FRAMES, "which pixels the score is sensitive to", "1 forward, 1 backward"),
+    "Grad-CAM": (
+        _LAST_STEP,
+        "which parts of the feature maps raise the score",
+        "1 forward, part of 1 backward",
+    ),
+}
+"""Of each method: what it explains, what its map shows, and the passes it takes."""
 
 
 def methods(frame_cnn: FrameCNN, cnn_lstm: FrameCNNLSTM, negative: Negative) -> dict[str, Explain]:
@@ -26,14 +46,13 @@ def methods(frame_cnn: FrameCNN, cnn_lstm: FrameCNNLSTM, negative: Negative) -> 
     """
     eb = LayerExcitationBackprop(frame_cnn, _LAYER, negative)
     eb_r = RecurrentExcitationBackprop(cnn_lstm, _LAYER, negative=negative)
-    bp, bp_r = Saliency(frame_cnn), Saliency(cnn_lstm)
+    bp, bp_r = Saliency(frame_cnn), RecurrentGradient(cnn_lstm)
+    grad_cam = VideoGradCam(cnn_lstm, _LAYER)
 
-    def gradient(saliency: Saliency, x: Tensor, target: object) -> Tensor:
+    def gradient(frames: Tensor, classes: list[int]) -> Tensor:
         # Captum warns of inputs that do not require gradients.
-        maps: Tensor = saliency.attribute(x.detach().requires_grad_(), target=target)
+        maps: Tensor = bp.attribute(frames.detach().requires_grad_(), target=classes)
         return maps.detach()
-
-    grad_cam = LayerGradCam(cnn_lstm, getattr(cnn_lstm, _LAYER))
 
     def per_frame(explain: Callable[[Tensor, list[int]], Tensor]) -> Explain:
         def explained(clips: Tensor, classes: Tensor) -> Tensor:
@@ -51,17 +70,14 @@ def methods(frame_cnn: FrameCNN, cnn_lstm: FrameCNNLSTM, negative: Negative) -> 
             x, target=last_step(x, k), contrastive=contrastive, sum_channels=True
         ).squeeze(1)
 
-    def grad_cam_of_clips(clips: Tensor, classes: Tensor) -> Tensor:
-        maps = grad_cam.attribute(clips, target=last_step(clips, classes), relu_attributions=True)
-        maps = torch.as_tensor(maps).detach()
-        return maps.view(len(clips), -1, *maps.shape[2:])
-
     return {
         "cEB-R": recurrent(contrastive=True),
         "EB-R": recurrent(contrastive=False),
         CEB: per_frame(lambda x, k: eb.attribute(x, target=k, contrastive=True)),
         EB: per_frame(lambda x, k: eb.attribute(x, target=k)),
-        "BP-R": lambda x, k: gradient(bp_r, x, last_step(x, k)).sum(1),
-        "BP (per frame)": per_frame(lambda x, k: gradient(bp, x, k)),
-        "Grad-CAM": grad_cam_of_clips,
+        "BP-R": lambda x, k: bp_r.attribute(x, target=last_step(x, k)).sum(1),
+        "BP (per frame)": per_frame(gradient),
+        "Grad-CAM": lambda x, k: grad_cam.attribute(
+            x, target=last_step(x, k), relu_attributions=True
+        ).squeeze(1),
     }

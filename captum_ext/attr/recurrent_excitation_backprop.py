@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Literal, overload
 
@@ -282,7 +283,13 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution, Video
         if contrastive:
             frames = contrast(run.recording, at, _BOUNDARY)
         else:
-            frames, _ = normalized_evidence(run.recording, at, _BOUNDARY)
+            frames, total = normalized_evidence(run.recording, at, _BOUNDARY)
+            if (total <= 0).any():
+                warnings.warn(
+                    f"for {int((total <= 0).sum())} of {len(total)} examples no evidence arrives at {_BOUNDARY}, "
+                    "so their maps are 0 and their convergence delta is 1",
+                    stacklevel=4,
+                )
         maps = [mass.total for mass in run.recording.propagate(at, frames, layer, NOT_BELOW)]
         n_frames = clips.shape[self.layout.index("T")]
         self._check_frame_order(run, maps, at, frames, batch_axis, n_frames)

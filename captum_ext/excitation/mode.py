@@ -130,10 +130,10 @@ class ExcitationMode(TorchFunctionMode):
         if not evidence:
             return func(*constant(args), **{k: constant(v) for k, v in kwargs.items()})
         handler = _RULES.get(func)
-        if handler is None and func.__name__ == "__get__":  # attributes: shape, dtype, T, ...
-            return func(*args, **kwargs)
         note_origin(*evidence)
-        if handler is None:
+        if handler is None and func.__name__ == "__get__":  # attributes: shape, dtype, T, ...
+            result = func(*args, **kwargs)
+        elif handler is None:
             result = self.run_without_rule(func, args, kwargs)
         else:
             for tensor in evidence:

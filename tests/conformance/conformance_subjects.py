@@ -116,9 +116,8 @@ SUBJECTS = [
         lambda model: RecurrentExcitationBackprop(model, _LAYER, recurrence="published"),
         CLIPS,
         map_shape=(6, STEPS, *_HALF),
-        inapplicable=_ONE_INPUT,
+        inapplicable={**_ONE_INPUT, **_SIGNED_TOTAL},
         label="with the published recurrence",
-        violations=_SIGNED_TOTAL,
     ),
     Subject(
         RecurrentExcitationBackprop,

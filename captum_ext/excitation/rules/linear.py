@@ -150,7 +150,8 @@ def _convolution(n_axes: int, transposed: bool) -> Callable[..., Any]:
             _per_axis(given[name], n_axes) for name in ("stride", "dilation", "output_padding")
         )
         padding, extra = _padding(given["padding"], dilation, weight.shape[2:])
-        settings = (stride, padding, dilation, transposed, output_padding, given["groups"])
+        groups = given["groups"]
+        settings = (stride, padding, dilation, transposed, output_padding, groups)
         batched = tensor.dim() == n_axes + 2
         size = tensor.shape if batched else (1, *tensor.shape)
 
@@ -159,7 +160,7 @@ def _convolution(n_axes: int, transposed: bool) -> Callable[..., Any]:
             return y if batched else y[0]
 
         def adjoint(q: Tensor, w: Tensor) -> Tensor:
-            n_channels = size[1] if transposed else w.shape[1] * given["groups"]
+            n_channels = size[1] if transposed else w.shape[1] * groups
             like = _padded(q.new_empty((size[0], n_channels, *size[2:])), extra)  # only its shape is read
             mask = [True, False, False]
             x: Tensor = torch.ops.aten.convolution_backward(
@@ -170,7 +171,7 @@ def _convolution(n_axes: int, transposed: bool) -> Callable[..., Any]:
             return x if batched else x[0]
 
         rest = {name: constant(value) for name, value in given.items() if name in names and name != "input"}
-        can_stack = batched and not transposed and given["groups"] == 1 and has_few_channels(weight)
+        can_stack = batched and not transposed and groups == 1 and has_few_channels(weight)
         return weighted_layer(
             mode,
             tensor,

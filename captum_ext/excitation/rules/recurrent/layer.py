@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_ext.excitation.functions import RecurrentFunction
 from captum_ext.excitation.mode import ExcitationMode
+from captum_ext.excitation.operand import UNKNOWN, set_facts
 from captum_ext.excitation.rules.recurrent.children import JointStep
 from captum_ext.excitation.weights import SignedWeight
 
@@ -81,6 +82,8 @@ class Layer(ABC):
     def run(self, call: LayerCall, *values: Tensor) -> tuple[Tensor, ...]:
         """Put ``values``, what the layer computed, into the graph with this rule behind them."""
         outputs: tuple[Tensor, ...] = RecurrentFunction.apply(self, values, call.x, *call.initial)
+        for output in outputs:
+            set_facts(output, UNKNOWN)
         return outputs
 
     def biases(self) -> tuple[Tensor | None, Tensor | None]:
