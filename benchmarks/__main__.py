@@ -31,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             benchmark.add_arguments(options)
     parsed = parser.parse_args(given)
     if parsed.command == "list":
+        width = max(map(len, BENCHMARKS))
         for benchmark in BENCHMARKS.values():
-            sys.stdout.write(f"{benchmark.name:12s}{benchmark.summary}\n")
+            sys.stdout.write(f"{benchmark.name:{width}s}  {benchmark.summary}\n")
         return 0
     BENCHMARKS[parsed.name].run(parsed)
     return 0

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from benchmarks.captioning import ground_captions
 from benchmarks.demo.evaluation import (
     METHOD_HEADER,
     Explained,
@@ -60,6 +61,9 @@ step) were trained on single actions. Every method explains the class of held-ou
 which other actions stand before or after it (Bargal et al., CVPR 2018, section 5). Methods marked R explain \
 the CNN-LSTM at its last time step, those marked (per frame) the CNN on every frame by itself.
 
+A captioner was trained on other clips, of one shape that moves beside another. Its words are explained one \
+by one, each at the step where it is written, by a map for every frame.
+
 Shaded: where the action truly is. Window: where cEB-R found it, grown from its peak to the first negative \
 frame. A single frame cannot tell the motion, so the frame CNN can be right in half of the frames at most.
 
@@ -78,7 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--train", type=int, default=100, help="training clips per class")
     parser.add_argument("--test", type=int, default=20, help="held-out clips per class")
-    parser.add_argument("--epochs", type=int, default=9, help="epochs of either model")
+    parser.add_argument("--epochs", type=int, default=9, help="epochs of every model")
+    parser.add_argument("--caption-train", type=int, default=600, help="training clips of the captioner")
+    parser.add_argument("--caption-test", type=int, default=24, help="held-out clips of the captioner")
     parser.add_argument(
         "--clips", type=Path, nargs="*", default=[], help="real video files to explain as well"
     )
@@ -124,10 +130,21 @@ def run(arguments: argparse.Namespace) -> None:
         spatial_table(single, "Where: single actions"),
         *(temporal_table(concatenated[p], f"When: {p}", windows=p == _INSERTED) for p in concatenated),
     ]
+    _say("Training a captioner and grounding its words ...")
+    captions = ground_captions(
+        output,
+        seed=arguments.seed,
+        n_train=arguments.caption_train,
+        n_test=arguments.caption_test,
+        epochs=arguments.epochs,
+        negative=arguments.negative,
+    )
+    tables += captions.tables
 
     headline = (
         f"CNN-LSTM ({arguments.activation}): {100 * test_accuracy:.1f} % of {len(test)} held-out clips "
-        f"right; frame CNN: {100 * frame_accuracy:.1f} % of frames. Chance: {100 / len(labels):.1f} %."
+        f"right; frame CNN: {100 * frame_accuracy:.1f} % of frames. Chance: {100 / len(labels):.1f} %. "
+        f"{captions.headline}"
     )
     _say("", headline, "", *(table.text() for table in tables))
     results = {"headline": headline, "test_accuracy": test_accuracy, "frame_accuracy": frame_accuracy}
@@ -139,6 +156,8 @@ def run(arguments: argparse.Namespace) -> None:
     )
     _add_explained(report, single, concatenated)
     _add_real_clips(report, arguments.clips, cnn_lstm, labels)
+    for entry in captions.entries:
+        report.add_entry(entry)
     for table in tables:
         report.add_table(table.title, ["method", *table.columns], table.cells(), table.caption)
     facts = environment() | {"seed": arguments.seed, "activation": arguments.activation}

@@ -285,9 +285,10 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution, Video
         else:
             frames, total = normalized_evidence(run.recording, at, _BOUNDARY)
             if (total <= 0).any():
+                n_empty = int((total <= 0).sum())
                 warnings.warn(
-                    f"for {int((total <= 0).sum())} of {len(total)} examples no evidence arrives at {_BOUNDARY}, "
-                    "so their maps are 0 and their convergence delta is 1",
+                    f"for {n_empty} of {len(total)} examples no evidence arrives at {_BOUNDARY}, so their "
+                    "maps are 0 and their convergence delta is 1",
                     stacklevel=4,
                 )
         maps = [mass.total for mass in run.recording.propagate(at, frames, layer, NOT_BELOW)]

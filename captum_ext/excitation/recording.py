@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -203,8 +204,9 @@ def record(
     try:
         with ExitStack() as stack:
             stack.enter_context(disable_saved_tensors_hooks(_CHECKPOINTING))
-            if any(_is_compiled(module) for module in model.modules()):
-                # Compiled code would run past the mode. The stance is that of the whole process.
+            if "torch._dynamo" in sys.modules:
+                # Something may have been compiled, be it a function that no module knows of, and compiled
+                # code would run past the mode. The stance is that of the whole process.
                 stack.enter_context(_STANCE)
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(mode)
@@ -213,7 +215,3 @@ def record(
         yield Recording(output, mode)
     finally:
         mode.release()
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    return hasattr(module, "_orig_mod") or module._compiled_call_impl is not None

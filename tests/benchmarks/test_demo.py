@@ -20,6 +20,8 @@ PARTS = {
     "frame_cnn_lstm.pt",
     "clips",
     "concatenated",
+    "captioned-clips",
+    "caption_words.png",
 }
 
 
@@ -30,7 +32,8 @@ def test_every_benchmark_is_listed(capsys):
 
 def test_the_demo_writes_tables_report_and_checkpoint(tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["run", "demo", "--output", str(out), "--train", "3", "--test", "2", "--epochs", "1"]) == 0
+    small = ["--train", "3", "--test", "2", "--epochs", "1", "--caption-train", "12", "--caption-test", "2"]
+    assert main(["run", "demo", "--output", str(out), *small]) == 0
     assert {path.name for path in out.iterdir()} == PARTS
     printed = capsys.readouterr().out
     for row in ("random (exact)", "centre", "whole clip", "oracle", "cEB-R", "EB-R", "BP-R", "Grad-CAM"):
@@ -38,14 +41,18 @@ def test_the_demo_writes_tables_report_and_checkpoint(tmp_path, capsys):
     facts, *cells = (json.loads(line) for line in (out / "results.jsonl").read_text().splitlines())
     assert facts["torch"] == torch.__version__
     assert all(0 <= cell["value"] <= 1 and cell["n"] > 0 for cell in cells)
-    assert {cell["table"] for cell in cells} == {
+    assert {cell["table"] for cell in cells} > {
         "Where: single actions",
         "When: rand+GT",
         "When: GT+rand",
         "When: rand+GT+rand",
+        "Where: words on their own object",
     }
     assert load_checkpoint(out / "frame_cnn_lstm.pt").labels[0] == "square left-right"
-    assert "BP (per frame)" in (out / "report.html").read_text()
+    report = (out / "report.html").read_text()
+    assert "BP (per frame)" in report
+    assert "CPU ms per clip" in report
+    assert "moves" in report  # captions
 
 
 def test_a_cell_counts_no_missing_clips_and_is_seeded():
