@@ -82,6 +82,7 @@ class _Explained:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
     parser.add_argument("--train", type=int, default=100, help="training clips per class")
+    parser.add_argument("--test", type=int, default=10, help="held-out clips per class, for the accuracy")
     parser.add_argument("--epochs", type=int, default=6, help="epochs of each model")
     parser.add_argument("--masks", type=int, default=2000, help="masks of RISE")
     parser.add_argument("--clip", type=int, default=0, help="which held-out clip is explained")
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
     cnn_lstm = _cnn_lstm(arguments, x, y)
 
     held_out = SyntheticActions(n_frames=_N_FRAMES, seed=arguments.seed, split="test")
-    test_x, test_y = _clips(held_out, 10 * len(actions.labels))
+    test_x, test_y = _clips(held_out, arguments.test * len(actions.labels))
     facts: dict[str, object] = {
         "accuracy": {
             _CNN_LSTM: accuracy(cnn_lstm, test_x, test_y),

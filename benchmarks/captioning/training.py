@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,8 @@ def train_captioner(
         return F.cross_entropy(scores.flatten(0, 1), captions[chosen].flatten())
 
     rest = [p for name, p in model.named_parameters() if not name.startswith("features.")]
-    _train(rest, caption_loss, len(clips), _DECODER_EPOCHS, generator, "training the decoder")
+    with _one_thread():
+        _train(rest, caption_loss, len(clips), _DECODER_EPOCHS, generator, "training the decoder")
     return model.eval()
 
 
@@ -68,6 +70,17 @@ def words_right(model: CNNLSTMCaptioner, clips: Tensor, captions: Tensor) -> Ten
     length = captions.shape[1]
     written = [model.generate(batch, length) for batch in torch.split(clips, 32)]
     return torch.cat([F.pad(tokens, (0, length - tokens.shape[1])) for tokens in written]) == captions
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """For matrices so small that several threads only wait for each other."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _train_cnn(
