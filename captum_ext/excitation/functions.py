@@ -29,7 +29,9 @@ class Propagate(torch.autograd.Function):
     def forward(ctx: Any, linear_map: LinearMap, compute: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
         """Run the operation as it is."""
         ctx.linear_map = linear_map
-        return compute(*tensors)
+        output = compute(*tensors)
+        # Torch forbids in-place writes to views made in here; linear layers make them in torch 2.8.
+        return torch.ops.aten._unsafe_view(output, output.shape) if output._is_view() else output
 
     @staticmethod
     @once_differentiable

@@ -132,10 +132,16 @@ class LinearMap(EvidenceMap):
 
     def _divide_and_share(self, plus: Tensor, minus: Tensor | None) -> tuple[Tensor, ...]:
         """Mass of each operand from that of the parents above and below zero."""
-        plus = safe_divide(plus, self.support(1))
+        plus = safe_divide(plus, self._take_support(1))
         if minus is not None:
-            minus = safe_divide(minus, self.support(-1))
+            minus = safe_divide(minus, self._take_support(-1))
         return self._share(plus, minus)
+
+    def _take_support(self, sign: Sign) -> Tensor:
+        """The support, not kept any longer: all maps that read it have distributed their mass before."""
+        support = self.support(sign)
+        del self._supports[sign]
+        return support
 
     def _split(self, mass: Tensor) -> Kinds:
         """Mass that supports a positive state, and mass that supports a negative one."""
@@ -251,6 +257,7 @@ class ScaledMap(WeightedMap):
         if layer is None:
             return super().distribute(mass)
         layer.deliver(*self._split(mass))
+        self._supports.clear()
         return (mass,)
 
     def _folded_layer(self) -> WeightedMap | None:

@@ -27,6 +27,8 @@ _CHECKPOINTING = (
     "activation checkpointing recomputes layers where Excitation Backprop cannot follow; "
     "switch checkpointing off"
 )
+# What a unit of mass is in a backward pass: float16 has nothing below 6e-8, where a pixel's share may well be.
+_UNIT = 2.0**14
 _STANCE = threading.RLock()
 
 
@@ -157,6 +159,7 @@ class Recording:
         """
         for linear_map in self._mode.maps:
             linear_map.reset()
+        masses = [mass.scaled(_UNIT) for mass in masses]
         for source, mass in zip(sources, masses, strict=True):
             behind = facts_of(source).map
             if behind is not None and mass.kinds is not None:
@@ -177,7 +180,9 @@ class Recording:
         if all(total is None for total in totals):
             raise ValueError(unreachable)
         return [
-            Mass(torch.zeros_like(target) if total is None else total, _delivered(target)).in_working_dtype()
+            Mass(torch.zeros_like(target) if total is None else total, _delivered(target))
+            .in_working_dtype()
+            .scaled(1 / _UNIT)
             for total, target in zip(totals, targets, strict=True)
         ]
 
