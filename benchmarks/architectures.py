@@ -135,7 +135,8 @@ def _counting_drops() -> Iterator[list[float]]:
     drops: list[float] = []
 
     def counting(mass: Tensor, support: Tensor) -> Tensor:
-        drops.append(float(mass[support < torch.finfo(support.dtype).tiny].double().sum()))
+        dropped = mass[support < torch.finfo(support.dtype).tiny].double().sum()
+        drops.append(float(dropped) / numerics.UNIT)
         return numerics.safe_divide(mass, support)
 
     with (

@@ -115,7 +115,7 @@ def forward_pass(
                     for name, item in captured.items()
                 }
                 recording = recordings.enter_context(
-                    record(model, run, negative, private_inputs, recurrence, weights)
+                    record(model, run, leaves, negative, private_inputs, recurrence, weights)
                 )
             selected = ForwardPass(recording, recording.output, leaves, calls).at(target)
             check_ran(calls, captured)

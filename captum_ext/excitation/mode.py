@@ -18,7 +18,9 @@ from captum_ext.excitation.operand import (
     Facts,
     Negative,
     Operand,
+    Pass,
     Recurrence,
+    current_pass,
     facts_of,
     has_facts,
     set_facts,
@@ -82,6 +84,8 @@ class ExcitationMode(TorchFunctionMode):
             sends to its input can be told from what other readers of that tensor send.
         recurrence (str): ``"value"``: the equations of the paper; ``"published"``: those of its code.
         weights (WeightCache, optional): signed parts of weights kept from earlier passes.
+        inputs (Sequence[Tensor]): the explained leaves; any other tensor that requires a gradient without
+            depending on them is a constant, like a parameter.
     """
 
     def __init__(
@@ -91,8 +95,10 @@ class ExcitationMode(TorchFunctionMode):
         private_inputs: bool = False,
         recurrence: Recurrence = "value",
         weights: WeightCache | None = None,
+        inputs: Sequence[Tensor] = (),
     ) -> None:
         super().__init__()
+        self._pass = Pass(inputs)
         self.negative = negative
         self.recurrence: Recurrence = recurrence
         self.private_inputs = private_inputs
@@ -103,6 +109,15 @@ class ExcitationMode(TorchFunctionMode):
         self._cache = WeightCache() if weights is None else weights
         # Each weight is looked up, and so compared with what was kept of it, once per pass.
         self._weights: dict[int, tuple[Tensor, SignedWeight]] = {}
+
+    def __enter__(self) -> ExcitationMode:
+        self._pass.__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+        self._pass.__exit__()
 
     def release(self) -> None:
         """Break the references between maps and graph, which the garbage collector cannot see through."""
@@ -127,6 +142,9 @@ class ExcitationMode(TorchFunctionMode):
         kwargs = kwargs or {}
         args, kwargs = _positional(args, kwargs)
         evidence = evidence_in(args, kwargs) if torch.is_grad_enabled() else []
+        if len(evidence) < sum(_has_gradient(t) for t in _tensors((*args, *kwargs.values()))):
+            args = _only_evidence(args)
+            kwargs = {name: _only_evidence(value) for name, value in kwargs.items()}
         if not evidence:
             return func(*constant(args), **{k: constant(v) for k, v in kwargs.items()})
         handler = _RULES.get(func)
@@ -237,7 +255,7 @@ def read_as_state(*tensors: Tensor) -> None:
 def evidence_in(args: Any, kwargs: Kwargs) -> list[Tensor]:
     """The tensors among the arguments that depend on the explained inputs."""
     tensors = _tensors(args) + _tensors(tuple(kwargs.values())) if kwargs else _tensors(args)
-    return [t for t in tensors if t.requires_grad and not isinstance(t, nn.Parameter)]
+    return [t for t in tensors if _has_gradient(t) and _depends_on_inputs(t)]
 
 
 def _positional(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
@@ -254,6 +272,24 @@ def _positional(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
 def is_evidence(*values: Any) -> bool:
     """Whether one of the values depends on the explained inputs."""
     return bool(evidence_in(values, {}))
+
+
+def _has_gradient(tensor: Tensor) -> bool:
+    return tensor.requires_grad and not isinstance(tensor, nn.Parameter)
+
+
+def _depends_on_inputs(tensor: Tensor) -> bool:
+    now = current_pass()
+    return now is None or now.depends_on_inputs(tensor)
+
+
+def _only_evidence(value: Any) -> Any:
+    """``value`` with those tensors detached that require a gradient for another reason."""
+    if isinstance(value, Tensor):
+        return value.detach() if _has_gradient(value) and not _depends_on_inputs(value) else value
+    if type(value) in (list, tuple):
+        return type(value)(_only_evidence(item) for item in value)
+    return value
 
 
 def constant(value: Any) -> Any:

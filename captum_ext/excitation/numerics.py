@@ -6,7 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["full_precision", "safe_divide", "working_dtype"]
+__all__ = ["UNIT", "full_precision", "safe_divide", "working_dtype"]
+
+
+UNIT = 2.0**14
+"""What a unit of mass is in a backward pass: float16 has nothing below 6e-8, which a pixel's share may be."""
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -19,8 +21,10 @@ __all__ = [
     "Facts",
     "Negative",
     "Operand",
+    "Pass",
     "Recurrence",
     "Sign",
+    "current_pass",
     "facts_by_output",
     "facts_of",
     "has_facts",
@@ -58,6 +62,52 @@ class Facts:
 UNKNOWN = Facts()
 
 
+class Pass:
+    """One forward pass: its facts are no facts to a later one, to which what it left behind is a constant.
+
+    Args:
+        inputs (Iterable[Tensor]): the explained leaves.
+    """
+
+    def __init__(self, inputs: Iterable[Tensor]) -> None:
+        self._inputs = {id(tensor) for tensor in inputs}
+
+    def __enter__(self) -> Pass:
+        _running().append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _running().pop()
+
+    def depends_on_inputs(self, tensor: Tensor) -> bool:
+        """Whether ``tensor`` was computed from the explained inputs, as far as is known."""
+        if tensor.grad_fn is None:
+            return id(tensor) in self._inputs
+        noted = _noted(tensor.grad_fn)
+        return noted is None or noted.by is self
+
+
+class _Noted(NamedTuple):
+    by: Pass | None
+    facts: dict[int, Facts]
+
+
+_local = threading.local()
+
+
+def _running() -> list[Pass]:
+    if not hasattr(_local, "passes"):
+        _local.passes = []
+    passes: list[Pass] = _local.passes
+    return passes
+
+
+def current_pass() -> Pass | None:
+    """The forward pass that runs in this thread."""
+    passes = _running()
+    return passes[-1] if passes else None
+
+
 def facts_of(tensor: Tensor) -> Facts:
     """The facts recorded for ``tensor``; an in-place change gives it a new node and so forgets them."""
     node = tensor.grad_fn
@@ -74,14 +124,23 @@ def has_facts(tensor: Tensor) -> bool:
 def set_facts(tensor: Tensor, facts: Facts) -> Tensor:
     """Record ``facts`` on the autograd node of ``tensor`` and return it."""
     if tensor.grad_fn is not None:
-        _metadata(tensor.grad_fn).setdefault(_KEY, {})[tensor.output_nr] = facts
+        noted, now = _noted(tensor.grad_fn), current_pass()
+        if noted is None or (now is not None and noted.by is not now):
+            noted = _Noted(now, {})
+            _metadata(tensor.grad_fn)[_KEY] = noted
+        noted.facts[tensor.output_nr] = facts
     return tensor
 
 
 def facts_by_output(node: Node) -> dict[int, Facts]:
     """The facts of the outputs of an autograd node, by output number."""
-    facts: dict[int, Facts] = _metadata(node).get(_KEY, {})
-    return facts
+    noted, now = _noted(node), current_pass()
+    return {} if noted is None or (now is not None and noted.by is not now) else noted.facts
+
+
+def _noted(node: Node) -> _Noted | None:
+    noted: _Noted | None = _metadata(node).get(_KEY)
+    return noted
 
 
 def _metadata(node: Node) -> dict[Any, Any]:

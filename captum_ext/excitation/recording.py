@@ -17,7 +17,7 @@ import captum_ext.excitation.rules  # noqa: F401  (registers the rules)
 from captum_ext.excitation.graph import boundary_calls, check_covered, check_parallel, classifier_calls
 from captum_ext.excitation.maps import Kinds, WeightedMap, together
 from captum_ext.excitation.mode import ExcitationMode, RecurrentCall, note_origin
-from captum_ext.excitation.numerics import working_dtype
+from captum_ext.excitation.numerics import UNIT, working_dtype
 from captum_ext.excitation.operand import Negative, Recurrence, facts_of
 from captum_ext.excitation.weights import WeightCache
 
@@ -27,8 +27,6 @@ _CHECKPOINTING = (
     "activation checkpointing recomputes layers where Excitation Backprop cannot follow; "
     "switch checkpointing off"
 )
-# What a unit of mass is in a backward pass: float16 has nothing below 6e-8, where a pixel's share may well be.
-_UNIT = 2.0**14
 _STANCE = threading.RLock()
 
 
@@ -159,7 +157,7 @@ class Recording:
         """
         for linear_map in self._mode.maps:
             linear_map.reset()
-        masses = [mass.scaled(_UNIT) for mass in masses]
+        masses = [mass.scaled(UNIT) for mass in masses]
         for source, mass in zip(sources, masses, strict=True):
             behind = facts_of(source).map
             if behind is not None and mass.kinds is not None:
@@ -182,7 +180,7 @@ class Recording:
         return [
             Mass(torch.zeros_like(target) if total is None else total, _delivered(target))
             .in_working_dtype()
-            .scaled(1 / _UNIT)
+            .scaled(1 / UNIT)
             for total, target in zip(totals, targets, strict=True)
         ]
 
@@ -196,16 +194,17 @@ def _delivered(tensor: Tensor) -> Kinds | None:
 def record(
     model: nn.Module,
     run: Callable[[], Tensor],
+    inputs: Sequence[Tensor],
     negative: Negative,
     private_inputs: bool = False,
     recurrence: Recurrence = "value",
     weights: WeightCache | None = None,
 ) -> Iterator[Recording]:
-    """Call ``run``, which runs ``model``, under the mode.
+    """Call ``run``, which runs ``model`` on ``inputs``, under the mode.
 
     The recording can be used until the context ends. Signed parts of weights are kept in ``weights``.
     """
-    mode = ExcitationMode(model, negative, private_inputs, recurrence, weights)
+    mode = ExcitationMode(model, negative, private_inputs, recurrence, weights, inputs)
     try:
         with ExitStack() as stack:
             stack.enter_context(disable_saved_tensors_hooks(_CHECKPOINTING))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -51,11 +52,19 @@ class SignedWeight:
         )
 
 
+class _Entry(NamedTuple):
+    version: int
+    address: int
+    row_sums: Tensor
+    signed: SignedWeight
+
+
 class WeightCache:
     """Signed parts of parameters, each kept for as long as its parameter lives and has not changed.
 
-    A write through ``parameter.data`` does not move the version counter, so what was kept is used only if a
-    weighted sum of all entries is the same as well: one pass over the weight instead of several.
+    Neither a write through ``parameter.data`` nor a fused optimiser moves the version counter, so what was
+    kept is used only if weighted sums of every row are the same as well: one pass over the weight instead of
+    several. What they miss is below the rounding of a row's sum.
     """
 
     def __init__(self) -> None:
@@ -66,26 +75,30 @@ class WeightCache:
         if not isinstance(weight, nn.Parameter):
             return SignedWeight(weight)
         version = 0 if weight.is_inference() else weight._version
-        key = version, weight.data_ptr(), _fingerprint(weight.detach())
-        found = self._entries.get(weight)
-        if found is None or found[0] != key:
-            found = self._entries[weight] = key, SignedWeight(weight)
-        signed: SignedWeight = found[1]
-        return signed
+        address, row_sums = weight.data_ptr(), _row_sums(weight.detach())
+        found: _Entry | None = self._entries.get(weight)
+        if (
+            found is None
+            or (found.version, found.address) != (version, address)
+            or not torch.equal(found.row_sums, row_sums)
+        ):
+            found = self._entries[weight] = _Entry(version, address, row_sums, SignedWeight(weight))
+        return found.signed
 
     def __reduce__(self) -> tuple[type[WeightCache], tuple[()]]:
         """Copies start empty."""
         return WeightCache, ()
 
 
-def _fingerprint(weight: Tensor) -> float:
+def _row_sums(weight: Tensor) -> Tensor:
     rows = weight.reshape(len(weight), -1) if weight.dim() > 1 else weight.reshape(1, -1)
     rows = rows.to(working_dtype(rows.dtype))
-    row_weights, column_weights = (_coefficients(n, rows.dtype, rows.device) for n in rows.shape)
     with full_precision(rows.device):
-        return float(row_weights @ (rows @ column_weights))
+        return rows @ _coefficients(rows.shape[1], rows.dtype, rows.device)
 
 
 @lru_cache(maxsize=256)
 def _coefficients(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.arange(1, n + 1, dtype=dtype, device=device).sin()
+    """Numbers from 1 to 2 of which no two are close: the multiples of the golden ratio, modulo 1."""
+    multiples = torch.arange(1, n + 1, dtype=torch.float64) * (math.sqrt(5) - 1) / 2
+    return (1 + multiples % 1).to(device, dtype)

@@ -21,6 +21,7 @@ from torchvision.models.video import mvit
 from benchmarks.architectures import TOLERANCE, Conservation, examine, model_names
 from captum_ext.attr import ExcitationBackprop, LayerExcitationBackprop
 from captum_ext.excitation.maps import LinearMap, WeightedMap
+from captum_ext.excitation.numerics import UNIT
 
 PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
 # Weights are random, and other releases of torch and torchvision draw others.
@@ -171,7 +172,7 @@ def drops_by_map(explain) -> list[tuple[bool, float]]:
         if minus is not None:
             lost += float(minus[self.support(-1) == 0].sum())
         is_depthwise = isinstance(self, WeightedMap) and self._weight(1).shape[1:2] == (1,)
-        found.append((is_depthwise, lost))
+        found.append((is_depthwise, lost / UNIT))
         return share(self, plus, minus)
 
     with mock.patch.object(LinearMap, "_divide_and_share", watched):

@@ -203,12 +203,13 @@ def counting_drops() -> Iterator[list[float]]:
     backward = RecurrentFunction.backward
 
     def divide(mass: Tensor, support: Tensor) -> Tensor:
-        drops.append(float(mass[support < torch.finfo(support.dtype).tiny].sum()))
+        drops.append(float(mass[support < torch.finfo(support.dtype).tiny].sum()) / numerics.UNIT)
         return numerics.safe_divide(mass, support)
 
     def watched(ctx: object, *masses: Tensor) -> tuple[Tensor | None, ...]:
         received = backward(ctx, *masses)
         lost = sum(float(m.sum()) for m in masses) - sum(float(m.sum()) for m in received if m is not None)
+        lost /= numerics.UNIT
         assert lost > -1e-9, "a recurrent layer made mass"
         drops.append(lost)
         return received
@@ -242,7 +243,7 @@ def test_maps_are_linear_in_the_mass_at_the_output(wiring, seed, negative, facto
     net, x = graph(wiring, seed), numbers(N, C, H, W, seed=seed)
     leaf = x.requires_grad_()
     first, second = numbers(2, N, N_CLASSES, signed=False, seed=seed)
-    with record(net, lambda: net(leaf.clone()), negative) as recording:
+    with record(net, lambda: net(leaf.clone()), [leaf], negative) as recording:
 
         def mass_from(start: Tensor) -> Tensor:
             (mass,) = recording.propagate([recording.output], [Mass(start)], [leaf], "unreachable")

@@ -115,7 +115,7 @@ def masses_of_features(net, clips, target, recurrence="published"):
     def run():
         return net(leaf)[:, step, k]
 
-    with capture(net.relu) as calls, record(net, run, "support", recurrence=recurrence) as recording:
+    with capture(net.relu) as calls, record(net, run, [leaf], "support", recurrence=recurrence) as recording:
         start = Mass(torch.ones_like(recording.output))
         (mass,) = recording.propagate([recording.output], [start], calls, "unreachable")
     return mass.total.view(len(clips), T, D)

@@ -75,7 +75,7 @@ def test_masses_are_linear_in_the_mass_at_the_output(module, negative, t, seed):
     net = randomize(Net(module), seed)
     leaf = numbers(2, t, D, seed=seed).requires_grad_()
     a, b = numbers(2, seed=seed + 1), numbers(2, seed=seed + 2)
-    with record(net, lambda: net(leaf)[:, t - 1, 0], negative) as recording:
+    with record(net, lambda: net(leaf)[:, t - 1, 0], [leaf], negative) as recording:
 
         def explain(start):
             (mass,) = recording.propagate([recording.output], [Mass(start)], [leaf], "unreachable")

@@ -36,6 +36,11 @@ def swap_rows(net: nn.Sequential) -> None:
     weight[[0, 1]] = weight[[1, 0]].clone()
 
 
+def swap_neighbours(net: nn.Sequential) -> None:
+    weight = net[4].weight.data
+    weight[0, [7, 8]] = weight[0, [8, 7]].clone()
+
+
 CHANGES: dict[str, Callable[[nn.Sequential], object]] = {
     "data copied over": lambda net: net[0].weight.data.copy_(torch.randn(5, 2, 3, 3)),
     "data added to": lambda net: net[4].weight.data.add_(0.1),
@@ -43,6 +48,8 @@ CHANGES: dict[str, Callable[[nn.Sequential], object]] = {
     "rows swapped": swap_rows,
     "one entry": lambda net: net[0].weight.data[3, 1, 2, 0].neg_(),
     "no_grad": lambda net: nn.init.normal_(net[4].weight),
+    "entry far from the start": lambda net: net[4].weight.data[5, 58].add_(0.01),
+    "neighbours swapped": swap_neighbours,
     "gamma": lambda net: net[1].weight.data.neg_(),
     "variance": lambda net: net[1].running_var.mul_(torch.rand(5)),
     "parameter replaced": lambda net: setattr(net[4], "weight", nn.Parameter(torch.randn(6, 60).double())),
@@ -59,6 +66,22 @@ def test_changed_weights_are_never_explained_by_old_ones(change: Callable[[nn.Se
     after = eb.attribute(X, target=1, contrastive=True)
     assert torch.equal(after, ExcitationBackprop(net).attribute(X, target=1, contrastive=True))
     assert not torch.allclose(before, after)
+
+
+@pytest.mark.parametrize("unit", [0, 17, 354, 399])
+@pytest.mark.parametrize("value", [1e-3, 1.0, 100.0])
+def test_no_entry_of_a_wide_layer_can_change_unnoticed(unit: int, value: float) -> None:
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 3)).eval()
+    with torch.no_grad():
+        net[0].bias.fill_(10.0)
+        net[2].weight[0].zero_()
+        net[2].weight[0, unit] = 1.0  # the score sees one unit
+    x = torch.rand(1, 400)
+    eb = ExcitationBackprop(net)
+    eb.attribute(x, target=0)
+    net[0].weight.data[unit, unit] += value
+    assert torch.equal(eb.attribute(x, target=0), ExcitationBackprop(net).attribute(x, target=0))
 
 
 def test_unchanged_weights_are_split_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from captum_ext.excitation.rules import (
     activations,
     attention,
+    hooks,
     linear,
     normalization,
     pooling,
@@ -15,6 +16,7 @@ from captum_ext.excitation.rules import (
 __all__ = [
     "activations",
     "attention",
+    "hooks",
     "linear",
     "normalization",
     "pooling",
