@@ -11,6 +11,7 @@ from torch import Tensor
 from captum_ext.attr._forward import NOT_BELOW, ForwardPass
 from captum_ext.attr._time import FrameOrder, example_of_row
 from captum_ext.excitation import Mass, Recording
+from captum_ext.excitation.graph import check_parallel
 from captum_ext.excitation.numerics import safe_divide
 
 __all__ = ["check_rows", "contrast", "evidence", "normalized_evidence", "read_evidence"]
@@ -30,6 +31,7 @@ def normalized_evidence(
     recording: Recording, at: Sequence[Tensor], what: str, dual: bool = False
 ) -> tuple[list[Mass], Tensor]:
     """Mass divided by the total of its example over time and neurons (eqs. 5 and 6), and the totals (N,)."""
+    check_parallel(at, what)
     ones = torch.ones_like(recording.output)
     masses = _from_output(recording, ones, at, what, dual)
     examples = _examples(lambda start: _from_output(recording, start, at, what, dual), ones)
@@ -103,11 +105,15 @@ def read_evidence(run: ForwardPass, targets: Sequence[Tensor], what: str, contra
     if not contrastive:
         return evidence(run.recording, targets, what)
     at = run.contrast_tensors
-    masses = contrast(run.recording, at, "the contrast layer")
+    given = "contrast layer" in run.calls
+    where = "the contrast layer" if given else "the classifier (pass contrast_layer= to choose another layer)"
+    masses = contrast(run.recording, at, where)
     return run.recording.propagate(at, masses, targets, NOT_BELOW)
 
 
 def _from_output(
     recording: Recording, start: Tensor, at: Sequence[Tensor], what: str, dual: bool = False
 ) -> list[Mass]:
-    return recording.propagate([recording.output], [Mass(start)], at, _UNREACHABLE.format(what=what), dual)
+    # Output units count as positive, whatever their state.
+    mass = Mass(start, (start, None))
+    return recording.propagate([recording.output], [mass], at, _UNREACHABLE.format(what=what), dual)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import BackwardCFunction
@@ -12,11 +14,11 @@ from torch.autograd.graph import Node
 
 from captum_ext.excitation.errors import UnsupportedOperationError
 from captum_ext.excitation.functions import FUNCTIONS, PassThrough, Propagate, RecurrentFunction
-from captum_ext.excitation.maps import LinearMap, ScaledMap, WeightedMap
+from captum_ext.excitation.maps import EvidenceMap, LinearMap, RearrangedMap, ScaledMap, WeightedMap
 from captum_ext.excitation.mode import RecurrentCall
-from captum_ext.excitation.operand import facts_by_output
+from captum_ext.excitation.operand import facts_by_output, facts_of
 
-__all__ = ["boundary_calls", "check_covered", "check_parallel", "classifier_calls"]
+__all__ = ["OutputUnits", "boundary_calls", "check_covered", "check_parallel", "output_units"]
 
 # Nodes made by torch itself whose gradient moves mass without changing it.
 _MOVES_MASS = (
@@ -107,38 +109,82 @@ def check_covered(outputs: Sequence[Tensor], stop: Sequence[Tensor]) -> None:
             )
 
 
-def check_parallel(calls: Sequence[Tensor]) -> None:
-    """Raise if the mass at one call of a layer is handed down to another, so that it would count twice."""
+def check_parallel(calls: Sequence[Tensor], what: str) -> None:
+    """Raise if the mass at one of the tensors is handed down to another, so that it would count twice."""
     nodes = {call.grad_fn for call in calls if call.grad_fn is not None}
-    if len(nodes) < 2:
-        return
-    for start in nodes:
-        for node, _ in _walk([start], set()):
-            if node in nodes and node is not start:
-                raise ValueError(
-                    "the layer runs several times in a row, each time on what came out of it before, so its "
-                    "mass would count several times; choose a layer that runs once, such as the block "
-                    "around it"
-                )
+    below = [child for node in nodes for child, _ in node.next_functions if child is not None]
+    if any(node in nodes for node, _ in _walk(below, set())):
+        raise ValueError(
+            f"{what} runs several times in a row, each time on what came out of it before, so its mass would "
+            "count several times; choose a layer that runs once, such as the block around it"
+        )
 
 
-def classifier_calls(output: Tensor) -> list[WeightedMap]:
-    """The last weighted layer on every path to ``output``, one entry for each time it was called.
+@dataclass(frozen=True)
+class OutputUnits:
+    """What lies right under the explained entries of the output.
 
-    They and the maps above them, as far as nothing non-linear is in between, are the output units: their
-    state counts as positive.
+    Args:
+        classifier (list[WeightedMap]): the last weighted layer on every path, one entry per call.
+        hidden (list[LinearMap]): maps whose state counts as positive, since nothing but an activation or a
+            maximum, which is skipped, separates them from the output.
     """
+
+    classifier: list[WeightedMap]
+    hidden: list[LinearMap]
+
+
+def output_units(output: Tensor) -> OutputUnits:
+    """The classifier and other maps at the top."""
     nodes = [] if output.grad_fn is None else [output.grad_fn]
-    # An activation of the output itself is skipped.
-    top = [n for n, _ in _walk(nodes, set(), below=_is_above_maps) if _is_ours(n, Propagate)]
-    for node, _ in _walk(top, set(), below=_is_linear_above_layer):
-        linear_map = getattr(node, "linear_map", None)
-        if isinstance(linear_map, LinearMap):
-            linear_map.is_output = True
-    below = _walk(
-        nodes, set(), below=lambda node: _layer(node) is None and not _is_ours(node, RecurrentFunction)
-    )
-    return [layer for node, _ in below if (layer := _layer(node)) is not None]
+    top, is_all = _top_maps(output)
+    layers = _layers_of(top) if is_all else None
+    if layers is None:
+        below = _walk(
+            nodes, set(), below=lambda node: _layer(node) is None and not _is_ours(node, RecurrentFunction)
+        )
+        layers = [layer for node, _ in below if (layer := _layer(node)) is not None]
+    if is_all:
+        return OutputUnits(layers, [])
+    separated = [
+        node
+        for node, _ in _walk(nodes, set(), below=_is_above_maps)
+        if _is_ours(node, Propagate) and _map(node) not in top
+    ]
+    hidden = [_map(node) for node, _ in _walk(separated, set(), below=_is_linear_above_layer)]
+    return OutputUnits(layers, [behind for behind in hidden if behind is not None])
+
+
+def _top_maps(output: Tensor) -> tuple[list[LinearMap], bool]:
+    """The linear maps that entries of ``output`` come from, and whether those are all of its entries."""
+    found: list[LinearMap] = []
+    behind, is_all = facts_of(output).map, True
+    pending = [(behind, torch.ones_like(output.detach()))]
+    while pending:
+        behind, entries = pending.pop()
+        if isinstance(behind, RearrangedMap):
+            parts = zip(behind.operands, behind.transposed(entries), strict=True)
+            pending += [(operand.map, part) for operand, part in parts if bool(part.any())]
+        elif isinstance(behind, LinearMap):
+            found.append(behind)
+        else:
+            is_all = False
+    return found, is_all
+
+
+def _layers_of(top: Sequence[LinearMap]) -> list[WeightedMap] | None:
+    """The layers under sums, means and scalings; None if something else is under one of them."""
+    layers: dict[WeightedMap, None] = {}
+    pending: list[EvidenceMap | None] = list(top)
+    while pending:
+        behind = pending.pop()
+        if behind is None:
+            return None
+        if isinstance(behind, WeightedMap) and not isinstance(behind, ScaledMap):
+            layers[behind] = None
+        else:
+            pending += [operand.map for operand in behind.operands]
+    return list(layers)
 
 
 def boundary_calls(calls: Sequence[RecurrentCall]) -> list[RecurrentCall]:
@@ -183,11 +229,14 @@ def _is_linear_above_layer(node: Node) -> bool:
     return _moves_mass(node) and not node.name().startswith(_SELECTS)
 
 
+def _map(node: Node) -> LinearMap | None:
+    behind = getattr(node, "linear_map", None)
+    return behind if isinstance(behind, LinearMap) else None
+
+
 def _layer(node: Node) -> WeightedMap | None:
-    linear_map = getattr(node, "linear_map", None)
-    return (
-        linear_map if isinstance(linear_map, WeightedMap) and not isinstance(linear_map, ScaledMap) else None
-    )
+    behind = _map(node)
+    return behind if isinstance(behind, WeightedMap) and not isinstance(behind, ScaledMap) else None
 
 
 def _walk(

@@ -39,8 +39,8 @@ class LargeLinearMap(WeightedMap):
         pull_up, pull_down = torch.zeros_like(up), None if down is None else torch.zeros_like(down)
         kinds: list[tuple[Tensor, Sign]] = [(plus, 1)] if minus is None else [(plus, 1), (minus, -1)]
         for position, rows in self._rows():
-            if self.is_output and not any(bool(mass[..., position].any()) for mass, _ in kinds):
-                continue  # the mass of an output unit starts in one row
+            if not any(bool(mass[..., position].any()) for mass, _ in kinds):
+                continue  # as at the output, where mass starts in one row
             for mass, sign in kinds:
                 quotient = safe_divide(mass[..., position], self._row_support(up, down, rows, sign))
                 pull_up += quotient @ self._part(rows, sign)

@@ -49,6 +49,7 @@ class EvidenceMap(ABC):
             a.map is not None and a.map.is_of_layers for a in operands
         )
         self.is_state = False
+        self.is_output = False
         self.n_readers = 0
         self.delivered: Kinds | None = None
         self._supports: dict[Sign, Tensor] = {}
@@ -94,6 +95,7 @@ class EvidenceMap(ABC):
         """Forget what belongs to one backward pass."""
         self._supports.clear()
         self.delivered = None
+        self.is_output = False
 
     def release(self) -> None:
         """Let go of all tensors; the map is of no use afterwards."""
@@ -106,7 +108,6 @@ class LinearMap(EvidenceMap):
 
     def __init__(self, operands: Sequence[Operand], clamp: bool) -> None:
         super().__init__(operands)
-        self.is_output = False
         self._clamp = clamp
         self._below_zero: Tensor | None = None
 
@@ -357,14 +358,31 @@ class RearrangedMap(EvidenceMap):
 
     def deliver(self, plus: Tensor, minus: Tensor | None) -> None:
         """Pass on the kinds of mass, rearranged back."""
-        if minus is None and not any(a.map.is_state for a in self.operands if a.map is not None):
+        if minus is None and not self._leads_to_state():
             return
         self.delivered = together((plus, minus), self.delivered)
-        pluses = _transpose(self._rearrange, self.operands, plus)
-        minuses = [None] * len(pluses) if minus is None else _transpose(self._rearrange, self.operands, minus)
+        pluses = self.transposed(plus)
+        minuses = [None] * len(pluses) if minus is None else self.transposed(minus)
         for operand, up, down in zip(self.operands, pluses, minuses, strict=True):
             if operand.map is not None:
                 operand.map.deliver(up, down)
+
+    def transposed(self, mass: Tensor) -> tuple[Tensor, ...]:
+        """``mass`` of the result, put where its entries came from, per operand."""
+        return _transpose(self._rearrange, self.operands, mass)
+
+    def _leads_to_state(self) -> bool:
+        pending, seen = [a.map for a in self.operands], set()
+        while pending:
+            behind = pending.pop()
+            if behind is None or behind in seen:
+                continue
+            if behind.is_state:
+                return True
+            seen.add(behind)
+            if isinstance(behind, RearrangedMap):
+                pending += [a.map for a in behind.operands]
+        return False
 
     def note_sign(self, output: Tensor) -> None:
         """Nothing to do: the maps behind noted their signs when the rearrangement was made."""

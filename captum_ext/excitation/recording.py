@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,7 +16,13 @@ from torch import Tensor, nn
 from torch.autograd.graph import disable_saved_tensors_hooks
 
 import captum_ext.excitation.rules  # noqa: F401  (registers the rules)
-from captum_ext.excitation.graph import boundary_calls, check_covered, check_parallel, classifier_calls
+from captum_ext.excitation.graph import (
+    OutputUnits,
+    boundary_calls,
+    check_covered,
+    check_parallel,
+    output_units,
+)
 from captum_ext.excitation.maps import Kinds, WeightedMap, together
 from captum_ext.excitation.mode import ExcitationMode, RecurrentCall, note_origin
 from captum_ext.excitation.numerics import UNIT, working_dtype
@@ -26,6 +34,10 @@ __all__ = ["Mass", "Recording", "capture", "record", "unwrap"]
 _CHECKPOINTING = (
     "activation checkpointing recomputes layers where Excitation Backprop cannot follow; "
     "switch checkpointing off"
+)
+_HOOKS_AROUND = (
+    "hooks on saved tensors (torch.autograd.graph.saved_tensors_hooks or save_on_cpu) are active around the "
+    "call; explain outside of that context"
 )
 _STANCE = threading.RLock()
 
@@ -57,18 +69,29 @@ def capture(module: nn.Module, of_input: bool = False) -> Iterator[list[Tensor]]
                 f"the {'input' if of_input else 'output'} of layer {type(module).__name__} is a "
                 f"{type(value).__name__}, not a tensor; choose a layer inside or around it"
             )
-        calls.append(value)
-        return value.clone()
+        # Not the tensor itself, which may be a weight of the model or a state that it keeps.
+        calls.append(value.view(value.shape))
+        return calls[-1].clone()
 
-    def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def before(
+        _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         if threading.get_ident() != owner:
             return None
-        return (keep(args[0] if args else None), *args[1:])
+        if args or not kwargs:
+            return (keep(args[0] if args else None), *args[1:]), kwargs
+        names = [*inspect.signature(module.forward).parameters, *kwargs]
+        first = next(name for name in names if name in kwargs)
+        return args, {**kwargs, first: keep(kwargs[first])}
 
     def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> Tensor | None:
         return keep(output) if threading.get_ident() == owner else None
 
-    handle = module.register_forward_pre_hook(before) if of_input else module.register_forward_hook(after)
+    handle = (
+        module.register_forward_pre_hook(before, with_kwargs=True)
+        if of_input
+        else module.register_forward_hook(after)
+    )
     try:
         yield calls
     finally:
@@ -117,11 +140,21 @@ class Recording:
     def __init__(self, output: Tensor, mode: ExcitationMode) -> None:
         self.output = output
         self._mode = mode
-        self.classifier: list[WeightedMap] = classifier_calls(output)
 
-    def at(self, output: Tensor) -> Recording:
-        """The same pass, explained at some entries of its output, one per example, (N,)."""
-        return Recording(output, self._mode)
+    @cached_property
+    def _units(self) -> OutputUnits:
+        return output_units(self.output)
+
+    @property
+    def classifier(self) -> list[WeightedMap]:
+        """The last weighted layer on every path to the output, one entry per call."""
+        return self._units.classifier
+
+    def at(self, select: Callable[[], Tensor]) -> Recording:
+        """The same pass, explained at what ``select`` takes of its output, one entry per example, (N,)."""
+        with self._mode:
+            selected = select()
+        return Recording(selected, self._mode)
 
     @property
     def classifier_inputs(self) -> list[Tensor]:
@@ -136,7 +169,7 @@ class Recording:
     def check(self, targets: Sequence[Tensor]) -> None:
         """Raise unless all operations down to ``targets`` have a rule and no target feeds another."""
         check_covered([self.output], targets)
-        check_parallel(targets)
+        check_parallel(targets, "the layer")
 
     def propagate(
         self,
@@ -157,26 +190,35 @@ class Recording:
         """
         for linear_map in self._mode.maps:
             linear_map.reset()
+        for linear_map in self._units.hidden:
+            linear_map.is_output = True
         masses = [mass.scaled(UNIT) for mass in masses]
-        for source, mass in zip(sources, masses, strict=True):
+        # Calls on constants hold no mass, and none arrives at them.
+        start = [(s, mass) for s, mass in zip(sources, masses, strict=True) if s.requires_grad]
+        reached = [target for target in targets if target.requires_grad]
+        if not start or not reached:
+            raise ValueError(unreachable)
+        for source, mass in start:
             behind = facts_of(source).map
             if behind is not None and mass.kinds is not None:
                 behind.deliver(*mass.kinds)
         for linear_map in self.classifier:
             linear_map.is_dual = dual
         try:
-            totals = torch.autograd.grad(
-                sources,
-                targets,
-                [mass.total.to(source.dtype) for mass, source in zip(masses, sources, strict=True)],
+            of_reached = torch.autograd.grad(
+                [source for source, _ in start],
+                reached,
+                [mass.total.to(source.dtype) for source, mass in start],
                 retain_graph=True,
                 allow_unused=True,
             )
         finally:
             for linear_map in self.classifier:
                 linear_map.is_dual = False
-        if all(total is None for total in totals):
+        if all(total is None for total in of_reached):
             raise ValueError(unreachable)
+        found = iter(of_reached)
+        totals = [next(found) if target.requires_grad else None for target in targets]
         return [
             Mass(torch.zeros_like(target) if total is None else total, _delivered(target))
             .in_working_dtype()
@@ -207,6 +249,8 @@ def record(
     mode = ExcitationMode(model, negative, private_inputs, recurrence, weights, inputs)
     try:
         with ExitStack() as stack:
+            with disable_saved_tensors_hooks(_HOOKS_AROUND):
+                pass
             stack.enter_context(disable_saved_tensors_hooks(_CHECKPOINTING))
             if "torch._dynamo" in sys.modules:
                 # Something may have been compiled, be it a function that no module knows of, and compiled
@@ -215,7 +259,7 @@ def record(
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(mode)
             output = run()
-        note_origin(output)
+            note_origin(output)
         yield Recording(output, mode)
     finally:
         mode.release()

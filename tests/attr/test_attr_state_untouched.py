@@ -24,7 +24,8 @@ class Fault(nn.Module):
         if self.failure is not None:
             if not self.backward:
                 raise self.failure
-            x.register_hook(self.fail)
+            x = x.clone()
+            x.grad_fn.register_prehook(self.fail)
         return x
 
     def fail(self, _):

@@ -48,7 +48,8 @@ class Fault(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.failure is not None and self.in_backward and x.requires_grad:
-            x.register_hook(self.fail)
+            x = x.clone()
+            x.grad_fn.register_prehook(self.fail)
         elif self.failure is not None and not self.in_backward:
             if self.after_calls == 0:
                 self.fail()
