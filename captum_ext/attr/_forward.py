@@ -13,6 +13,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from captum_ext._compat import TargetType, format_additional_forward_args, run_forward, select_targets
+from captum_ext.attr._arguments import private
+from captum_ext.attr._random_numbers import no_random_numbers
 from captum_ext.excitation import Recording, capture, record, unwrap
 from captum_ext.excitation.operand import Negative, Recurrence
 from captum_ext.excitation.weights import WeightCache
@@ -27,10 +29,9 @@ __all__ = [
     "check_ran",
     "check_running_statistics",
     "check_scores",
-    "detached",
     "find_layer",
     "forward_pass",
-    "no_random_numbers",
+    "private_arguments",
 ]
 
 NOT_BELOW = (
@@ -75,9 +76,13 @@ class ForwardPass:
 
     def at(self, target: TargetType) -> ForwardPass:
         """The same pass, explained at another output unit."""
-        selected: Tensor = select_targets(self.scores, target)
-        check_output(selected, self.n_examples)
-        return replace(self, recording=self.recording.at(selected.flatten()))
+
+        def select() -> Tensor:
+            selected: Tensor = select_targets(self.scores, target)
+            check_output(selected, self.n_examples)
+            return selected.flatten()
+
+        return replace(self, recording=self.recording.at(select))
 
 
 @contextmanager
@@ -98,7 +103,7 @@ def forward_pass(
     check_running_statistics(model)
     with torch.inference_mode(False), torch.enable_grad():
         leaves = tuple(x.detach().clone().requires_grad_() for x in inputs)
-        extra = detached(format_additional_forward_args(additional_forward_args))
+        extra = private_arguments(additional_forward_args)
 
         def forward(*args: object) -> Tensor:
             return check_scores(model(*args))
@@ -109,7 +114,7 @@ def forward_pass(
             return scores
 
         with ExitStack() as recordings:
-            with ExitStack() as hooks, no_random_numbers(leaves[0].device):
+            with ExitStack() as hooks, no_random_numbers(leaves[0].device, run):
                 calls = {
                     name: hooks.enter_context(capture(item.layer, item.of_input))
                     for name, item in captured.items()
@@ -123,28 +128,6 @@ def forward_pass(
                 # Mass is read at its place in the graph; its values, of which the model has a copy, can go.
                 call.data = call.data.new_empty(1).expand(call.shape)
             yield selected
-
-
-@contextmanager
-def no_random_numbers(device: torch.device) -> Iterator[None]:
-    """Restore torch's random state, and raise if the model drew from it."""
-    devices = [device] if device.type == "cuda" else []
-    before = [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in devices)]
-    drawn = False
-    try:
-        yield
-    finally:
-        after = [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in devices)]
-        drawn = any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
-        if drawn:
-            torch.set_rng_state(before[0])
-            for d, state in zip(devices, before[1:], strict=True):
-                torch.cuda.set_rng_state(state, d)
-    if drawn:
-        raise ValueError(
-            "the model draws random numbers in its forward pass (stochastic depth or noise in training "
-            "mode?), so its explanation would be random; call model.eval() first"
-        )
 
 
 def check_negative(negative: str) -> None:
@@ -242,11 +225,7 @@ def check_output(output: Tensor, n: int, differentiable: bool = True) -> None:
         raise ValueError("the model's output for the target contains NaN or infinity")
 
 
-def detached(values: tuple[object, ...] | None) -> tuple[object, ...] | None:
-    """Extra arguments of the model, cut off from the caller's graph and from inference mode."""
-    if values is None:
-        return None
-    tensors = (value.detach() if isinstance(value, Tensor) else value for value in values)
-    return tuple(
-        value.clone() if isinstance(value, Tensor) and value.is_inference() else value for value in tensors
-    )
+def private_arguments(additional_forward_args: object) -> tuple[object, ...] | None:
+    """Further arguments of the model in Captum's form, as copies that the model may write to."""
+    values: tuple[object, ...] | None = format_additional_forward_args(additional_forward_args)
+    return None if values is None else tuple(private(value) for value in values)

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from captum_ext._compat import TargetType, format_additional_forward_args, run_forward, select_targets
+from captum_ext._compat import TargetType, run_forward, select_targets
 from captum_ext.attr._forward import (
     Captured,
     check_output,
     check_ran,
     check_running_statistics,
     check_scores,
-    detached,
-    no_random_numbers,
+    private_arguments,
 )
+from captum_ext.attr._random_numbers import no_random_numbers
 from captum_ext.excitation import capture, unwrap
 
 __all__ = ["PlainPass", "plain_pass"]
@@ -75,7 +75,14 @@ class PlainPass:
     def gradients(self, at: Sequence[Tensor], what: str) -> list[Tensor]:
         """Gradients of the selected scores by some tensors."""
         ones = torch.ones_like(self.selected)
-        found = torch.autograd.grad(self.selected, list(at), ones, retain_graph=True, allow_unused=True)
+        # A call on constants has none.
+        reached = [tensor for tensor in at if tensor.requires_grad]
+        of_reached = iter(
+            torch.autograd.grad(self.selected, reached, ones, retain_graph=True, allow_unused=True)
+            if reached
+            else ()
+        )
+        found = [next(of_reached) if tensor.requires_grad else None for tensor in at]
         if all(gradient is None for gradient in found):
             raise ValueError(
                 f"no gradient reaches {what} from the output: it does not lie between the output and the "
@@ -101,21 +108,25 @@ def plain_pass(
     check_running_statistics(model)
     with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
         leaves = tuple(x.detach().clone().requires_grad_(differentiable) for x in inputs)
-        extra = detached(format_additional_forward_args(additional_forward_args))
+        extra = private_arguments(additional_forward_args)
 
         def forward(*args: object) -> Tensor:
             return check_scores(model(*args))
 
+        def run() -> Tensor:
+            # The model gets copies, so that it may change its inputs in place.
+            scores: Tensor = run_forward(forward, tuple(x.clone() for x in leaves), None, extra)
+            return scores
+
         with ExitStack() as scopes:
-            scopes.enter_context(no_random_numbers(leaves[0].device))
+            scopes.enter_context(no_random_numbers(leaves[0].device, run))
             if differentiable:
                 scopes.enter_context(_RecurrenceWithoutCudnn())
             calls = {
                 name: scopes.enter_context(capture(item.layer, item.of_input))
                 for name, item in captured.items()
             }
-            # The model gets copies, so that it may change its inputs in place.
-            output: Tensor = run_forward(forward, tuple(x.clone() for x in leaves), None, extra)
+            output = run()
         selected = select_targets(output, target)
         check_output(selected, len(leaves[0]), differentiable)
         check_ran(calls, captured)

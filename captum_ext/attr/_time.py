@@ -23,7 +23,8 @@ def _rows_per_example(n_rows: int, n_examples: int) -> int:
     if n_rows % n_examples:
         raise ValueError(
             f"a layer ran on {n_rows} rows, which is no multiple of the {n_examples} examples of the batch, "
-            "so its rows cannot be told apart"
+            "so its rows cannot be told apart; of a layer on sequences with time first, (T, N, D), explain "
+            "one example at a time"
         )
     return n_rows // n_examples
 
@@ -43,6 +44,7 @@ def unfold_time(
     order: FrameOrder,
     n_frames: int | None = None,
     time_first: bool = False,
+    channels_first: bool | None = None,
 ) -> Tensor:
     """Bring the calls of a layer into one map whose row i is example i and whose axis 2 is time.
 
@@ -52,10 +54,12 @@ def unfold_time(
         order (str): how frames are folded into the batch.
         n_frames (int, optional): T, where the layer is known to see a clip of T frames.
         time_first (bool): layers on whole sequences see (T, N, D) and not (N, T, D).
+        channels_first (bool, optional): layers on whole sequences see (N, C, T'), or do not; None: that
+            is not known.
 
     Shape:
         T calls (N, C, *), one call (N * T, C, *), or a sequence (N, T, D): (N, C, T, *). A layer that sees
-        whole clips, (N, C, T, h, w), or whose T is not known: as it is.
+        whole clips, (N, C, T, h, w) or (N, C, T'), or whose T is not known: as it is.
     """
     shapes = {tuple(call.shape) for call in calls}
     if len(shapes) > 1:
@@ -70,7 +74,18 @@ def unfold_time(
                 "examples; choose a layer that runs on the whole batch in each call"
             )
         return torch.stack(list(calls), dim=min(2, first.dim()))
-    if n_frames is not None and first.dim() == 3:
+    if (
+        channels_first is None
+        and n_frames not in (None, 1)
+        and first.shape == (n_examples, n_frames, n_frames)
+    ):
+        raise ValueError(
+            f"the layer has the shape {tuple(first.shape)} for clips of {n_frames} frames, so its time "
+            "cannot be told from its channels; choose the layer in front or behind, read it "
+            "with LayerExcitationBackprop, which leaves the axes as they are, or explain a clip of another "
+            "length"
+        )
+    if n_frames is not None and first.dim() == 3 and not (channels_first and len(first) == n_examples):
         sequences = {False: (n_examples, n_frames), True: (n_frames, n_examples)}
         for is_time_first in (time_first, not time_first):
             if tuple(first.shape[:2]) == sequences[is_time_first]:

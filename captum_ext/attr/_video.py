@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Literal, NoReturn
 
 from captum.attr import Attribution
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from captum_ext.attr._forward import check_inputs
 
-__all__ = ["Layout", "VideoAttribution", "check_model"]
+__all__ = ["Layout", "VideoAttribution", "check_integers", "check_model"]
 
 Layout = Literal["NCTHW", "NTCHW"]
 
@@ -18,6 +19,13 @@ def check_model(model: object) -> None:
     """Raise unless the model is a module, as methods that read layers need."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+
+
+def check_integers(**settings: object) -> None:
+    """Raise unless the settings are integers."""
+    for name, value in settings.items():
+        if not isinstance(value, Integral):
+            raise TypeError(f"{name} must be an integer, got {value!r}")
 
 
 class VideoAttribution(Attribution):

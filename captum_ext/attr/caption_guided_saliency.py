@@ -19,8 +19,9 @@ from captum_ext._compat import (
     select_targets,
 )
 from captum_ext.attr._base import check_map
-from captum_ext.attr._forward import check_inputs, check_output, check_running_statistics, no_random_numbers
-from captum_ext.attr._video import VideoAttribution, check_model
+from captum_ext.attr._forward import check_inputs, check_output, check_running_statistics
+from captum_ext.attr._random_numbers import no_random_numbers
+from captum_ext.attr._video import VideoAttribution, check_integers, check_model
 from captum_ext.excitation import unwrap
 from captum_ext.excitation.numerics import safe_divide
 
@@ -121,7 +122,7 @@ class CaptionGuidedSaliency(VideoAttribution):
             *Tensor* (or tuple of one, as the inputs) of **attributions**.
 
         Raises:
-            TypeError: captions that are no tensor of token ids.
+            TypeError: captions that are no tensor of token ids, a batch size that is no integer.
             ValueError: clips or captions of the wrong shape, a batch size below 1, scores that are not
                 finite.
         """
@@ -129,12 +130,17 @@ class CaptionGuidedSaliency(VideoAttribution):
         tensors = format_tensor_into_tuples(inputs)
         check_inputs(tensors)
         check_running_statistics(self.model)
+        check_integers(internal_batch_size=internal_batch_size)
         if internal_batch_size < 1:
             raise ValueError(f"internal_batch_size must be at least 1, not {internal_batch_size}")
         given = self.check_clips(tensors)
         captions = _only_captions(additional_forward_args, len(given))
         places_at_once = max(1, internal_batch_size // len(given))
-        with torch.inference_mode(False), torch.no_grad(), no_random_numbers(given.device):
+
+        def again() -> object:
+            return self.model(given.detach().clone(), captions.clone())
+
+        with torch.inference_mode(False), torch.no_grad(), no_random_numbers(given.device, again):
             clips = given.detach().clone()
             maps = self._captioner.frame_maps(clips)
             descriptors = self._captioner.describe(maps)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Literal, overload
 
@@ -21,8 +20,10 @@ from captum_ext._compat import (
 from captum_ext.attr._base import ExcitationAttribution, check_map
 from captum_ext.attr._contrast import check_rows, contrast, normalized_evidence
 from captum_ext.attr._forward import NOT_BELOW, Captured, ForwardPass, find_layer, forward_pass
+from captum_ext.attr._sequences import axis_of_examples, channels_first
 from captum_ext.attr._time import FrameOrder, unfold_time
 from captum_ext.attr._video import Layout, VideoAttribution
+from captum_ext.attr._warning import warn
 from captum_ext.excitation import Mass
 from captum_ext.excitation.operand import Negative, Recurrence
 
@@ -286,15 +287,21 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution, Video
             frames, total = normalized_evidence(run.recording, at, _BOUNDARY)
             if (total <= 0).any():
                 n_empty = int((total <= 0).sum())
-                warnings.warn(
+                warn(
                     f"for {n_empty} of {len(total)} examples no evidence arrives at {_BOUNDARY}, so their "
-                    "maps are 0 and their convergence delta is 1",
-                    stacklevel=4,
+                    "maps are 0 and their convergence delta is 1"
                 )
         maps = [mass.total for mass in run.recording.propagate(at, frames, layer, NOT_BELOW)]
         n_frames = clips.shape[self.layout.index("T")]
         self._check_frame_order(run, maps, at, frames, batch_axis, n_frames)
-        return unfold_time(maps, run.n_examples, self.frame_order, n_frames, batch_axis == 1)
+        time_first = batch_axis == 1
+        if run.n_examples == n_frames > 1 and len(layer) == 1 and layer[0].dim() == 3:
+            # The sizes do not tell (N, T, D) from (T, N, D), nor need the layer be like the recurrent one.
+            found = axis_of_examples(run, layer[0], "the layer")
+            time_first = time_first if found is None else found == 1
+        return unfold_time(
+            maps, run.n_examples, self.frame_order, n_frames, time_first, channels_first(self.layer)
+        )
 
     def _boundary(self, run: ForwardPass) -> tuple[list[Tensor], int | None]:
         """The frame features and their batch axis."""
@@ -334,14 +341,11 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution, Video
                 rows = at
             check_rows(run, rows, self.frame_order, "the layer")
         elif not self._masses_agree(maps[0], frames, batch_axis, n):
-            other = "TN" if self.frame_order == "NT" else "NT"
-            raise ValueError(
-                f"the rows of the layer do not follow frame_order={self.frame_order!r}; pass "
-                f"frame_order={other!r}"
-            )
+            # The steps of the boundary need not be frames: a caption may be as long as the clip.
+            check_rows(run, run.calls["layer"], self.frame_order, "the layer")
 
     def _masses_agree(self, rows: Tensor, frames: list[Mass], batch_axis: int, n: int) -> bool:
-        """Whether the mass of each frame at the layer is that of the boundary, up to what was dropped."""
+        """Whether the mass of each frame at the layer is clearly the boundary's, less what was dropped."""
         if len(frames) > 1:
             per_call = [mass.total.movedim(batch_axis, 0).flatten(1).sum(1) for mass in frames]
             expected = torch.stack(per_call, dim=1)
@@ -353,7 +357,7 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution, Video
         found = {"NT": totals.view(n, -1), "TN": totals.view(-1, n).T}
         distance = {order: float((expected - value).abs().sum()) for order, value in found.items()}
         declared = distance.pop(self.frame_order)
-        return declared < 1e-3 or min(distance.values()) >= 0.5 * declared
+        return declared < 1e-3 or declared < 0.5 * min(distance.values())
 
 
 def _is_by_frame(at: Sequence[Tensor], batch_axis: int, n: int, n_frames: int) -> bool:

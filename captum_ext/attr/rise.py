@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, cast
 
 import torch
@@ -15,24 +16,24 @@ from captum_ext._compat import (
     TensorOrTupleOfTensorsGeneric,
     expand_additional_forward_args,
     expand_target,
-    format_additional_forward_args,
     format_output,
     format_tensor_into_tuples,
     is_tuple,
     log_usage,
     run_forward,
 )
+from captum_ext.attr._arguments import private
 from captum_ext.attr._base import check_map
 from captum_ext.attr._forward import (
     check_inputs,
     check_output,
     check_running_statistics,
     check_scores,
-    detached,
-    no_random_numbers,
+    private_arguments,
 )
 from captum_ext.attr._grid_masks import GridMasks, draw_grid_masks
-from captum_ext.attr._video import Layout, VideoAttribution
+from captum_ext.attr._random_numbers import no_random_numbers
+from captum_ext.attr._video import Layout, VideoAttribution, check_integers
 
 __all__ = ["Rise"]
 
@@ -126,15 +127,15 @@ class Rise(VideoAttribution, PerturbationAttribution):
 
         Raises:
             ValueError: inputs that are neither images nor clips, settings out of range, scores that are NaN
-                or infinite, a model that draws random numbers.
-            TypeError: inputs or scores of a wrong type.
+                or infinite or, with ``softmax``, of no or a single class, a model that draws random numbers.
+            TypeError: inputs, scores or settings of a wrong type.
             AssertionError, IndexError: a target that Captum refuses.
         """
         was_tuple = is_tuple(inputs)
         tensors = format_tensor_into_tuples(inputs)
         check_inputs(tensors)
         size = self._masked_size(tensors)
-        cells = (grid,) * len(size) if isinstance(grid, int) else tuple(grid)
+        cells = tuple(grid) if isinstance(grid, Sequence) else (grid,) * len(size)
         _check_settings(n_masks, keep_probability, cells, len(size), perturbations_per_eval)
         if isinstance(self.forward_func, nn.Module):
             check_running_statistics(self.forward_func)
@@ -143,8 +144,12 @@ class Rise(VideoAttribution, PerturbationAttribution):
             if generator is None:
                 generator = torch.Generator().manual_seed(seed)
             masks = draw_grid_masks(n_masks, cells, size, keep_probability, generator)
-            extra = detached(format_additional_forward_args(additional_forward_args))
-            with no_random_numbers(x.device):
+            extra = private_arguments(additional_forward_args)
+
+            def again() -> object:
+                return run_forward(self.forward_func, x.clone(), None, extra)
+
+            with no_random_numbers(x.device, again):
                 total = self._weighted_sum(
                     x, masks, target, extra, softmax, perturbations_per_eval, show_progress
                 )
@@ -178,7 +183,7 @@ class Rise(VideoAttribution, PerturbationAttribution):
 
         def forward(*args: object) -> Tensor:
             scores = check_scores(self.forward_func(*args))
-            return scores.softmax(-1) if softmax else scores
+            return _softmax(scores) if softmax else scores
 
         n, n_masks = len(x), len(masks.grids)
         exact = torch.empty(0, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
@@ -193,7 +198,7 @@ class Rise(VideoAttribution, PerturbationAttribution):
                     forward,
                     visible.flatten(0, 1),
                     expand_target(target, m),
-                    expand_additional_forward_args(extra, m),
+                    _repeated(extra, m),
                 )
                 check_output(scores, m * n, differentiable=False)
                 total += torch.einsum("mn,m...->n...", scores.reshape(m, n).to(exact), some)
@@ -201,15 +206,33 @@ class Rise(VideoAttribution, PerturbationAttribution):
         return total
 
 
+def _softmax(scores: Tensor) -> Tensor:
+    if scores.dim() < 2 or scores.shape[-1] == 1:
+        raise ValueError(
+            f"softmax=True needs the scores of several classes along the last axis, got the shape "
+            f"{tuple(scores.shape)}; use softmax=False, or return a sigmoid"
+        )
+    return scores.softmax(-1)
+
+
+def _repeated(extra: tuple[object, ...] | None, times: int) -> tuple[object, ...] | None:
+    """Further arguments repeated with the examples, in memory that a call may write to."""
+    if extra is None:
+        return None
+    repeated = expand_additional_forward_args(extra, times)
+    return tuple(private(new) if new is old else new for new, old in zip(repeated, extra, strict=True))
+
+
 def _check_settings(
     n_masks: int, keep_probability: float, cells: tuple[int, ...], n_axes: int, perturbations_per_eval: int
 ) -> None:
+    check_integers(n_masks=n_masks, perturbations_per_eval=perturbations_per_eval)
     if n_masks < 1:
         raise ValueError(f"n_masks must be at least 1, got {n_masks}")
     if perturbations_per_eval < 1:
         raise ValueError(f"perturbations_per_eval must be at least 1, got {perturbations_per_eval}")
     if not 0 < keep_probability <= 1:
         raise ValueError(f"keep_probability must be above 0 and at most 1, got {keep_probability}")
-    if len(cells) != n_axes or min(cells) < 1:
+    if len(cells) != n_axes or not all(isinstance(cell, Integral) and int(cell) >= 1 for cell in cells):
         axes = "(h, w) for images" if n_axes == 2 else "(t, h, w) for clips"
         raise ValueError(f"grid must be a positive number of cells or one per axis, {axes}, got {cells}")

@@ -239,17 +239,21 @@ def test_a_layer_that_returns_no_tensor_is_refused():
             method(toy_cnn_lstm(), "lstm").attribute(toy_clips(), (3, 1))
 
 
-def test_the_input_of_a_layer_that_gets_no_positional_tensor_is_refused():
-    class Keywords(nn.Module):
+def test_the_input_of_a_layer_that_gets_none_is_refused():
+    class Constant(nn.Module):
+        def forward(self):
+            return torch.ones(())
+
+    class Scaled(nn.Module):
         def __init__(self):
             super().__init__()
-            self.net = small_cnn()
+            self.net, self.scale = small_cnn(), Constant()
 
         def forward(self, x):
-            return self.net(input=x)
+            return self.net(x) * self.scale()
 
-    with pytest.raises(TypeError, match=says("input", "Sequential")):
-        LayerExcitationBackprop(Keywords(), "net").attribute(images(), 1, attribute_to_layer_input=True)
+    with pytest.raises(TypeError, match=says("input", "Constant")):
+        LayerExcitationBackprop(Scaled(), "scale").attribute(images(), 1, attribute_to_layer_input=True)
 
 
 # The model and the settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from captum_ext.excitation.functions import PassThrough
 from captum_ext.excitation.mode import Args, ExcitationMode, Kwargs, constant, read_as_state, rule
 from captum_ext.excitation.operand import Facts, facts_of, set_facts
+from captum_ext.excitation.rules.entries import note_entrywise, shift_of
 from captum_ext.excitation.rules.sums import scale
 from captum_ext.excitation.writes import write_back
 
@@ -22,9 +24,10 @@ __all__: list[str] = []
 def relu(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """ReLU: its gradient is the rule, and only positive units pass mass to the map behind it."""
     tensor = args[0]
+    facts = Facts(non_negative=True, gate=facts_of(tensor).gate)
     if tensor._is_view() and _is_in_place(func, args, kwargs):
-        return write_back(mode, tensor, set_facts(torch.relu(tensor), Facts(non_negative=True)))
-    return set_facts(func(*args, **kwargs), Facts(non_negative=True))
+        return write_back(mode, tensor, set_facts(torch.relu(tensor), facts))
+    return set_facts(func(*args, **kwargs), facts)
 
 
 @rule(
@@ -61,14 +64,15 @@ def sigmoid(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: 
 @rule(F.softmax, torch.softmax, Tensor.softmax)
 def softmax(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """A softmax is a gate; at the output it is skipped: mass starts at the logit."""
-    return _activation(mode, func, args, kwargs, positive=True, facts=Facts(non_negative=True, gate=True))
+    facts = Facts(non_negative=True, gate=True)
+    return _activation(mode, func, args, kwargs, positive=True, facts=facts, entrywise=False)
 
 
 @rule(F.log_softmax, torch.log_softmax, Tensor.log_softmax)
 def log_softmax(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """A logit minus its normaliser, which acts as a bias; mass starts at the logit."""
     rest = {name: constant(value) for name, value in kwargs.items()}
-    return scale(mode, args[0], 1.0, lambda x: func(x, *args[1:], **rest))
+    return scale(mode, args[0], 1.0, lambda x: func(x, *args[1:], **rest), entrywise=False)
 
 
 @rule(F.softplus)
@@ -79,16 +83,26 @@ def softplus(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs:
 
 @rule(F.relu6, F.hardtanh, F.hardtanh_, torch.clamp, Tensor.clamp, Tensor.clamp_, Tensor.clamp_min)
 def clamp(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    """Clipping passes mass on also where it saturates; the gradient would drop it there."""
-    lower = {F.relu6: 0.0, F.hardtanh: -1.0, F.hardtanh_: -1.0}.get(func)
-    for name in ("min", "min_val"):
-        lower = kwargs.get(name, lower)
-    if len(args) > 1:
-        lower = args[1] if func is not F.relu6 else 0.0
+    """Clipping passes mass on also where it saturates; the gradient would drop it there.
+
+    A clip of a z + c / 2 to 0 and c is a hard sigmoid written by hand, and so a gate.
+    """
+    lower, upper = _limits(func, args, kwargs)
     positive = isinstance(lower, int | float) and lower >= 0
+    is_gate = lower == 0 and isinstance(upper, int | float) and upper == 2 * shift_of(args[0]) > 0
     return _activation(
-        mode, func, args, kwargs, positive=positive or None, facts=Facts(non_negative=positive)
+        mode, func, args, kwargs, positive=positive or None, facts=Facts(non_negative=positive, gate=is_gate)
     )
+
+
+def _limits(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> tuple[Any, Any]:
+    if func is F.relu6:
+        return 0.0, 6.0
+    is_hardtanh = func in (F.hardtanh, F.hardtanh_)
+    names = ("min_val", "max_val") if is_hardtanh else ("min", "max")
+    given = {**dict(zip(names, args[1:], strict=False)), **kwargs}
+    lower, upper = (-1.0, 1.0) if is_hardtanh else (None, None)
+    return given.get(names[0], lower), given.get(names[1], upper)
 
 
 @rule(
@@ -114,6 +128,7 @@ def _activation(
     *,
     positive: bool | None,
     facts: Facts,
+    entrywise: bool = True,
 ) -> Tensor:
     tensor = args[0] if args else kwargs["input"]
     rest = {name: constant(value) for name, value in kwargs.items() if name not in ("input", "inplace")}
@@ -128,7 +143,10 @@ def _activation(
         return result
 
     output: Tensor = PassThrough.apply(compute, facts_of(tensor).map, positive, tensor)
-    set_facts(output, facts)
+    # What is done to a gate entry by entry leaves it one.
+    set_facts(output, replace(facts, gate=facts.gate or facts_of(tensor).gate))
+    if entrywise:
+        note_entrywise(output)
     return write_back(mode, tensor, output) if in_place else output
 
 

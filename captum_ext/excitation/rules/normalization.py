@@ -86,7 +86,7 @@ def norm_of_example(mode: ExcitationMode, func: Callable[..., Any], args: Args, 
         elif gamma is not None:
             positive = positive ^ (gamma < 0).reshape(1, -1, *[1] * (tensor.dim() - 2))
     result: Tensor = PassThrough.apply(lambda _: output, facts_of(tensor).map, positive, tensor)
-    return set_facts(result, Facts())
+    return set_facts(result, Facts(gate=facts_of(tensor).gate))
 
 
 @rule(F.local_response_norm, F.normalize)
@@ -94,7 +94,8 @@ def sign_preserving_norm(mode: ExcitationMode, func: Callable[..., Any], args: A
     """Division by a positive norm."""
     read_as_state(args[0])
     output: Tensor = PassThrough.apply(lambda x: func(x, *args[1:], **kwargs), None, None, args[0])
-    return set_facts(output, Facts(non_negative=facts_of(args[0]).non_negative))
+    facts = facts_of(args[0])
+    return set_facts(output, Facts(non_negative=facts.non_negative, gate=facts.gate))
 
 
 def _argument(args: Args, kwargs: Kwargs, position: int, name: str, default: Any) -> Any:

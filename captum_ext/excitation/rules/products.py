@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from captum_ext.excitation.functions import EqualShares, PassThrough
-from captum_ext.excitation.maps import ScaledMap
 from captum_ext.excitation.mode import (
     Args,
     ExcitationMode,
@@ -20,6 +19,8 @@ from captum_ext.excitation.mode import (
     rule,
 )
 from captum_ext.excitation.operand import Facts, facts_of, set_facts
+from captum_ext.excitation.rules.entries import note_shift, same_entries, shift_of
+from captum_ext.excitation.rules.means import note_step
 from captum_ext.excitation.rules.sums import scale
 from captum_ext.excitation.writes import write_back
 
@@ -30,7 +31,7 @@ def gated(value: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
     """A value times (or divided by) something that only modulates it: all mass goes to the value."""
     read_as_state(value)
     output: Tensor = PassThrough.apply(compute, None, None, value)
-    return set_facts(output, Facts())
+    return set_facts(output, Facts(gate=facts_of(value).gate))
 
 
 def _product(plain: Callable[..., Any] | None = None) -> Callable[..., Any]:
@@ -52,11 +53,13 @@ def _multiply(mode: ExcitationMode, first: Any, second: Any, multiply: Callable[
         return _scaled(mode, second, constant(first), lambda b: multiply(constant(first), b))
     gates = facts_of(first).gate, facts_of(second).gate
     if gates == (True, False):
-        return _modulated(mode, second, first, lambda b: multiply(first.detach(), b))
+        output = _modulated(mode, second, first, lambda b: multiply(first.detach(), b))
+        return note_step(mode, output, second, first)
     if gates == (False, True):
-        return _modulated(mode, first, second, lambda a: multiply(a, second.detach()))
+        output = _modulated(mode, first, second, lambda a: multiply(a, second.detach()))
+        return note_step(mode, output, first, second)
     read_as_state(first, second)
-    output: Tensor = EqualShares.apply(multiply, first, second)
+    output = EqualShares.apply(multiply, first, second)
     return set_facts(output, Facts(gate=all(gates)))
 
 
@@ -72,14 +75,7 @@ def _modulated(
 
 def _is_activation(value: Tensor, gate: Tensor) -> bool:
     """Whether the gate is a function of the value entry by entry: x * sigmoid(x) is SiLU."""
-    node, output_nr = gate.grad_fn, gate.output_nr
-    while node is not None and (node, output_nr) != (value.grad_fn, value.output_nr):
-        if type(node) is not PassThrough._backward_cls and not isinstance(
-            getattr(node, "linear_map", None), ScaledMap
-        ):
-            return False
-        node, output_nr = node.next_functions[0]
-    return node is not None
+    return same_entries(value, gate, entrywise=True)
 
 
 def _scaled(mode: ExcitationMode, tensor: Tensor, factor: Any, compute: Callable[[Tensor], Tensor]) -> Tensor:
@@ -87,6 +83,8 @@ def _scaled(mode: ExcitationMode, tensor: Tensor, factor: Any, compute: Callable
     if isinstance(factor, Tensor) and factor.dtype == torch.bool:
         return gated(tensor, compute)  # a mask, as in a hand-written ReLU
     output = scale(mode, tensor, factor, compute)
+    if isinstance(factor, int | float):
+        note_shift(output, shift_of(tensor) * factor)
     if is_gate and isinstance(factor, Tensor) and factor.dim() > 0:
         # A constant state under a gate, such as the initial state of a recurrent cell.
         set_facts(output, Facts(gate=True, bias=True))
@@ -110,6 +108,8 @@ def _quotient(plain: Callable[..., Any] | None = None) -> Callable[..., Any]:
         else:
             divisor = constant(second)
             result = scale(mode, first, 1 / divisor, lambda a: divide(a, divisor))
+            if isinstance(divisor, int | float):
+                note_shift(result, shift_of(first) / divisor)
         return result if plain is None else write_back(mode, args[0], result)
 
     return rule_of_quotient
@@ -134,6 +134,14 @@ def mean_of_two(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwar
     first, second, weight = args
     with mode:
         return first * (1 - weight) + second * weight
+
+
+@rule(Tensor.lerp_)
+def mean_of_two_in_place(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """The mean of two values, written over the first."""
+    if len(args) != 3 or kwargs:
+        return mode.run_without_rule(func, args, kwargs, "only a.lerp_(b, w) has a rule")
+    return write_back(mode, args[0], mean_of_two(mode, torch.lerp, args, kwargs))
 
 
 @rule(torch.addcmul, Tensor.addcmul)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import resolve_name
 
 from captum_ext.excitation.mode import (
     Args,
@@ -19,7 +20,7 @@ from captum_ext.excitation.mode import (
     rule,
 )
 from captum_ext.excitation.operand import Facts, facts_of, set_facts
-from captum_ext.excitation.writes import write_back, write_into
+from captum_ext.excitation.writes import note_view, refuse_write, write_back, write_into
 
 __all__: list[str] = []
 
@@ -53,10 +54,12 @@ def rearrangement(mode: ExcitationMode, func: Callable[..., Any], args: Args, kw
     if isinstance(result, Tensor):
         if result is tensor:
             return result
+        note_view(mode, result)
         if result.dtype != tensor.dtype:  # a cast; supports keep their own precision
             return mode.rearrange(result, [tensor], lambda t: t, facts)
         return mode.rearrange(result, [tensor], lambda t: func(t, *rest, **kwargs), facts)
     for index, output in enumerate(result):
+        note_view(mode, output)
         mode.rearrange(output, [tensor], lambda t, i=index: func(t, *rest, **kwargs)[i], facts)
     return result
 
@@ -84,7 +87,7 @@ def joining(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: 
         rearrange,
         Facts(
             non_negative=everything and all(f.non_negative for f in facts),
-            gate=everything and all(f.gate for f in facts),
+            gate=all(f.gate for f in facts),
         ),
         with_constants=not everything,
     )
@@ -123,7 +126,8 @@ def selection(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs
     evidence = [value for value in (*args, *kwargs.values()) if is_evidence(value)]
     read_as_state(*evidence)
     result = func(*args, **kwargs)
-    facts = Facts(non_negative=all(facts_of(tensor).non_negative for tensor in evidence))
+    known = [facts_of(tensor) for tensor in evidence]
+    facts = Facts(non_negative=all(f.non_negative for f in known), gate=all(f.gate for f in known))
     output = result if isinstance(result, Tensor) else result[0]
     set_facts(output, facts)
     return result
@@ -167,7 +171,7 @@ def masked_fill(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwar
         func(tensor, mask, constant(value)),
         [tensor],
         lambda part: part.masked_fill(mask, 0.0),
-        Facts(),
+        Facts(gate=facts_of(tensor).gate),
         with_constants=True,
     )
 
@@ -176,25 +180,74 @@ def masked_fill(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwar
 def copy(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """A tensor overwritten by another, or a part of one if it is a view."""
     target, value = args[:2]
-    if not is_evidence(value) or value.shape != target.shape or value.dtype != target.dtype:
-        return overwriting(mode, func, args, kwargs)
+    if not is_evidence(value):
+        return _overwrite(mode, func, target, ..., value)
+    with mode:
+        value = value.to(device=target.device, dtype=target.dtype).expand_as(target)
     return write_back(mode, target, value)
 
 
-@rule(
-    *_both("where", "masked_fill_", "masked_select", "masked_scatter", "index_put", "index_put_"),
-    *_both("index_copy", "scatter"),
-)
+@rule(*_both("where", "masked_select", "masked_scatter", "index_put", "index_copy", "scatter"))
 def overwriting(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Entries replaced by others: mass follows the entry, and what falls on a constant is lost."""
-    read_as_state(*(value for value in (*args, *kwargs.values()) if is_evidence(value)))
-    return func(*constant(args), **{name: constant(value) for name, value in kwargs.items()})
+    if _accumulates(func, args, kwargs):
+        return mode.run_without_rule(func, args, kwargs, _ACCUMULATES)
+    evidence = [value for value in (*args, *kwargs.values()) if is_evidence(value)]
+    if func in _INDEX_PUT and is_evidence(args[2]) and _repeats(args[0], _as_index(args[1])):
+        return mode.run_without_rule(func, args, kwargs, _REPEATS)
+    read_as_state(*evidence)
+    result = func(*constant(args), **{name: constant(value) for name, value in kwargs.items()})
+    return set_facts(result, Facts(gate=all(facts_of(value).gate for value in evidence)))
+
+
+@rule(Tensor.zero_, torch.zero_)
+def emptying(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """All entries replaced by zeros."""
+    return _overwrite(mode, func, args[0], ..., 0.0)
+
+
+@rule(Tensor.fill_, torch.fill_)
+def filling(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """All entries replaced by one value."""
+    return _overwrite(mode, func, args[0], ..., kwargs.get("value", args[-1]))
+
+
+@rule(Tensor.masked_fill_)
+def masked_filling(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Some entries replaced by one value."""
+    given = {**dict(zip(("self", "mask", "value"), args, strict=False)), **kwargs}
+    target = given["self"]
+    return _overwrite(mode, func, target, given["mask"].expand_as(target), given["value"])
+
+
+@rule(*_both("index_put_"))
+def index_filling(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """x[indices] = values, unless the values are added."""
+    names = ("self", "indices", "values", "accumulate")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    if _accumulates(func, args, kwargs):
+        return summing(mode, func, args, kwargs)
+    return _overwrite(mode, func, given["self"], _as_index(given["indices"]), given["values"])
+
+
+@rule(*_both("index_add_", "scatter_add_", "scatter_reduce_"))
+def summing(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Sums by index, written over a tensor, have no rule."""
+    result = func(*constant(args), **{name: constant(value) for name, value in kwargs.items()})
+    refuse_write(result, f"{resolve_name(func)} in {mode.module_path()}: {_ACCUMULATES}")
+    return result
 
 
 @rule(Tensor.__setitem__)
 def assignment(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """x[index] = value: what was there before is forgotten, the rest stays."""
-    target, index, value = args
+    _overwrite(mode, func, *args)
+
+
+def _overwrite(
+    mode: ExcitationMode, func: Callable[..., Any], target: Tensor, index: Any, value: Any
+) -> Tensor:
+    """Write ``value`` to some entries of ``target``, as ``func`` does."""
     if not isinstance(value, Tensor):
         value = torch.as_tensor(value, dtype=target.dtype, device=target.device)
     value = constant(value)
@@ -204,4 +257,45 @@ def assignment(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwarg
         after[index] = new.expand(after[index].shape)
         return after
 
-    write_into(mode, target, value, replaced, lambda: func(target, index, value))
+    def write() -> None:
+        if index is ...:
+            target.copy_(value)  # an assignment would fill, which is a node of its own
+        else:
+            target[index] = value
+
+    if is_evidence(value) and _repeats(target, index):
+        write()
+        refuse_write(target, f"{resolve_name(func)} in {mode.module_path()}: {_REPEATS}")
+    else:
+        write_into(mode, target, value, replaced, write)
+    return target
+
+
+_INDEX_PUT = _both("index_put")
+_ACCUMULATES = "it combines values with what is there; write a sum"
+_REPEATS = "it writes to an entry twice, and which value stays is not defined"
+
+
+def _accumulates(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> bool:
+    if func.__name__ == "scatter":
+        return kwargs.get("reduce", args[4] if len(args) > 4 else None) is not None
+    if func.__name__.startswith("index_put"):
+        return bool(kwargs.get("accumulate", len(args) > 3 and args[3]))
+    return False
+
+
+def _as_index(indices: Any) -> tuple[Any, ...]:
+    return tuple(slice(None) if index is None else index for index in indices)
+
+
+def _repeats(target: Tensor, index: Any) -> bool:
+    """Whether an index names an entry twice, which slices and masks cannot."""
+    parts = index if isinstance(index, tuple) else (index,)
+    if not any(isinstance(part, list) or _is_integer_tensor(part) for part in parts):
+        return False
+    places = torch.arange(target.numel(), device=target.device).view(target.shape)[index].flatten()
+    return bool((places.sort().values.diff() == 0).any())
+
+
+def _is_integer_tensor(part: Any) -> bool:
+    return isinstance(part, Tensor) and part.dim() > 0 and part.dtype != torch.bool

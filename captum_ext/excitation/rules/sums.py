@@ -12,6 +12,8 @@ from captum_ext.excitation.functions import PassThrough
 from captum_ext.excitation.maps import ScaledMap, SumMap
 from captum_ext.excitation.mode import Args, ExcitationMode, Kwargs, constant, is_evidence, rule
 from captum_ext.excitation.operand import Facts, facts_of, set_facts
+from captum_ext.excitation.rules.entries import note_entrywise, note_shift, shift_of
+from captum_ext.excitation.rules.means import ends_of_mean, note_difference
 from captum_ext.excitation.weights import SignedWeight
 from captum_ext.excitation.writes import write_back
 
@@ -25,17 +27,20 @@ def scale(
     compute: Callable[[Tensor], Tensor],
     channel_factor: Tensor | None = None,
     with_bias: bool = False,
+    entrywise: bool = True,
 ) -> Tensor:
     """An element-wise affine map with constants.
 
     Behind a linear map it is one with it; behind anything else mass passes through, since each output has one
     child. ``channel_factor`` repeats the weight if it is one number per channel. ``with_bias`` says that the
     map adds a constant that would be a child if it were evidence, so the sum is a map of its own.
+    ``entrywise`` says that an entry of the output depends on that of the input alone.
     """
     facts = facts_of(tensor)
     if facts.map is None and not with_bias:
         output: Tensor = PassThrough.apply(compute, None, None, tensor)
-        return set_facts(output, Facts(gate=facts.gate))
+        set_facts(output, Facts(gate=facts.gate))
+        return note_entrywise(output) if entrywise else output
     operand, own_shape = mode.operand(tensor), tensor.shape
     signed = SignedWeight(torch.as_tensor(weight, dtype=operand.dtype, device=tensor.device))
     behind = ScaledMap(
@@ -48,7 +53,7 @@ def scale(
     )
     output = mode.propagate(behind, compute, tensor, gate=facts.gate)
     shape = output.shape  # read by the map above, which is first asked in a backward pass
-    return output
+    return note_entrywise(output) if entrywise else output
 
 
 def _sum(first_sign: int, second_sign: int, plain: Callable[..., Any] | None = None) -> Callable[..., Any]:
@@ -63,18 +68,30 @@ def _sum(first_sign: int, second_sign: int, plain: Callable[..., Any] | None = N
         # torch scales the second operand of a + alpha b, and the first of the reflected b - alpha a.
         coefficients = (first_sign * alpha, 1) if first_sign < 0 else (1, second_sign * alpha)
         first, second = args
-        if plain is not None and facts_of(first).map is None:
+        mean = ends_of_mean(mode, first, second, coefficients)
+        if mean is None and plain is not None and facts_of(first).map is None:
             # The rule needs the value from before the in-place sum, unless a linear map answers for it.
-            first = first.clone()
+            first = set_facts(first.clone(), facts_of(first)) if is_evidence(first) else first.clone()
 
         def compute(a: Any, b: Any) -> Tensor:
             result: Tensor = (plain or func)(a, b, **kwargs)
             return result
 
-        result = _route(mode, first, second, coefficients, compute)
+        if mean is None:
+            result = _route(mode, first, second, coefficients, compute)
+        else:
+            value = compute(*(v.detach() if isinstance(v, Tensor) else v for v in args))
+            result = _mean(mode, *mean, value)
         return result if plain is None else write_back(mode, args[0], result)
 
     return rule_of_sum
+
+
+def _mean(mode: ExcitationMode, start: Tensor, end: Tensor, gate: Tensor, value: Tensor) -> Tensor:
+    """The sum of two gated values, which is ``value`` to rounding."""
+    with mode:
+        first, second = start * (1 - gate), end * gate
+    return _route(mode, first, second, (1, 1), lambda *_: value)
 
 
 def _route(
@@ -89,15 +106,19 @@ def _route(
     if with_bias:
         first, second = (value.detach() if _is_bias(value) else value for value in (first, second))
     if not is_evidence(second):
-        return scale(
+        output = scale(
             mode, first, coefficients[0], lambda a: compute(a, constant(second)), with_bias=with_bias
         )
+        note_difference(mode, output, (first, second), coefficients)
+        return _shifted(output, first, coefficients, second)
     if not is_evidence(first):
-        return scale(
+        output = scale(
             mode, second, coefficients[1], lambda b: compute(constant(first), b), with_bias=with_bias
         )
+        note_difference(mode, output, (first, second), coefficients)
+        return _shifted(output, second, coefficients[::-1], first)
     facts = facts_of(first), facts_of(second)
-    return mode.propagate(
+    output = mode.propagate(
         SumMap(mode.operand(first), mode.operand(second), coefficients, mode.clamp),
         compute,
         first,
@@ -105,6 +126,13 @@ def _route(
         non_negative=all(f.non_negative for f in facts) and min(coefficients) >= 0,
         gate=all(f.gate for f in facts),
     )
+    return note_difference(mode, output, (first, second), coefficients)
+
+
+def _shifted(output: Tensor, tensor: Tensor, coefficients: tuple[float, float], summand: Any) -> Tensor:
+    if not isinstance(summand, int | float):
+        return output
+    return note_shift(output, coefficients[0] * shift_of(tensor) + coefficients[1] * summand)
 
 
 def _is_bias(value: Any) -> bool:
