@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from captum_ext.attr._forward import NOT_BELOW, ForwardPass
 from captum_ext.attr._time import FrameOrder, example_of_row
+from captum_ext.attr._warning import warn
 from captum_ext.excitation import Mass, Recording
 from captum_ext.excitation.graph import check_parallel
 from captum_ext.excitation.numerics import safe_divide
@@ -92,10 +92,9 @@ def contrast(recording: Recording, at: Sequence[Tensor], what: str) -> list[Mass
     dual, dual_total = normalized_evidence(recording, at, what, dual=True)
     one_sided = (total > 0) != (dual_total > 0)
     if one_sided.any():
-        warnings.warn(
+        warn(
             f"for {int(one_sided.sum())} of {len(total)} examples only one of the target and its dual has "
-            "evidence, so their contrastive maps do not sum to 0 (see the convergence delta)",
-            stacklevel=4,
+            "evidence, so their contrastive maps do not sum to 0 (see the convergence delta)"
         )
     return [p.minus(d) for p, d in zip(positive, dual, strict=True)]
 

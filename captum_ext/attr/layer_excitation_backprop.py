@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from captum_ext._compat import TargetType, TensorOrTupleOfTensorsGeneric, format_tensor_into_tuples, log_usage
 from captum_ext.attr._base import ExcitationAttribution, check_map
 from captum_ext.attr._contrast import check_rows, read_evidence
-from captum_ext.attr._forward import Captured, find_layer, forward_pass
+from captum_ext.attr._forward import Captured, ForwardPass, find_layer, forward_pass
+from captum_ext.attr._sequences import axis_of_examples
 from captum_ext.attr._time import FrameOrder, per_example, unfold_time
 from captum_ext.excitation.operand import Negative
 
@@ -112,7 +113,7 @@ class LayerExcitationBackprop(LayerAttribution, ExcitationAttribution):
 
         Shape:
             the shape of the layer's output (input); (N, C, T, *) where the layer ran on frames (N * T, C, *)
-            or once per frame.
+            or once per frame; (N, T, D) where it ran on sequences (T, N, D).
 
         Returns:
             *Tensor* of **attributions**, or a pair of attributions and **delta** (N,).
@@ -138,10 +139,17 @@ class LayerExcitationBackprop(LayerAttribution, ExcitationAttribution):
             calls, n = run.calls["layer"], run.n_examples
             run.recording.check(calls)
             masses = read_evidence(run, calls, "the layer", contrastive)
-            if n > 1 and len(calls) == 1 and (len(calls[0]) != n or calls[0].dim() == 3):
-                check_rows(run, calls, self.frame_order, "the layer")
             maps = [mass.total for mass in masses]
+            if n > 1 and len(calls) == 1 and _is_time_first(run, calls[0]):
+                maps = [maps[0].transpose(0, 1)]
+            elif n > 1 and len(calls) == 1 and (len(calls[0]) != n or calls[0].dim() == 3):
+                check_rows(run, calls, self.frame_order, "the layer")
             delta = float(not contrastive) - per_example(maps, n, self.frame_order)
             attribution = unfold_time(maps, n, self.frame_order)
             attribution = check_map(attribution, run.inputs[0].dtype)
         return (attribution, delta.detach()) if return_convergence_delta else attribution
+
+
+def _is_time_first(run: ForwardPass, call: Tensor) -> bool:
+    sizes_fit = call.dim() == 3 and call.shape[1] == run.n_examples
+    return sizes_fit and axis_of_examples(run, call, "the layer") == 1

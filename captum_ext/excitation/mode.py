@@ -44,6 +44,7 @@ Kwargs = Mapping[str, Any]
 Rule = Callable[["ExcitationMode", Callable[..., Any], Args, Kwargs], Any]
 
 _RULES: dict[Callable[..., Any], Rule] = {}
+_STALE_VIEW = "a view that was taken before its base was written to (take it afterwards)"
 _MADE_IN_PLACE = ("AsStrided", "CopySlices", "torch::autograd::CopySlices")
 
 
@@ -211,9 +212,14 @@ class ExcitationMode(TorchFunctionMode):
 
         The mark is enough: a result that only feeds gates, or that no mass reaches, does no harm.
         """
-        before = {tensor.grad_fn for tensor in evidence_in(args, kwargs)}
+        before = {t.grad_fn for tensor in evidence_in(args, kwargs) for t in _with_base(tensor)}
         result = func(*constant(args), **{k: constant(v) for k, v in kwargs.items()})
-        outputs = [t for t in _tensors(result) if t.requires_grad and t.grad_fn not in before]
+        outputs = [
+            t
+            for output in _tensors(result)
+            for t in _with_base(output)  # what was written to a view is in its base, too
+            if t.requires_grad and t.grad_fn not in before
+        ]
         if outputs:
             message = f"{resolve_name(func) or getattr(func, '__name__', func)} in {self.module_path()}"
             for output in outputs:
@@ -231,6 +237,10 @@ class ExcitationMode(TorchFunctionMode):
         return "the model"
 
 
+def _with_base(tensor: Tensor) -> tuple[Tensor, ...]:
+    return (tensor,) if tensor._base is None else (tensor, tensor._base)
+
+
 def note_origin(*tensors: Tensor) -> None:
     """Note which of the tensors come out of operations that the mode did not see.
 
@@ -238,9 +248,13 @@ def note_origin(*tensors: Tensor) -> None:
     """
     for tensor in tensors:
         node = tensor.grad_fn
+        if node is None or has_facts(tensor):
+            continue
         # In-place changes give the tensors that share memory new nodes.
-        if node is not None and not has_facts(tensor) and not node.name().startswith(_MADE_IN_PLACE):
+        if not node.name().startswith(_MADE_IN_PLACE):
             set_facts(tensor, Facts(foreign=True))
+        elif tensor._base is not None and facts_of(tensor._base).map is not None:
+            set_facts(tensor, Facts(unsupported=_STALE_VIEW))
 
 
 def read_as_state(*tensors: Tensor) -> None:

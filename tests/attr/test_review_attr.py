@@ -413,16 +413,23 @@ def toy_with_embedding(size):
     )
 
 
-def test_rows_of_time_first_layers_that_no_order_fits_say_so():
-    model = seeded(
-        lambda: Apply(
-            lambda m, x: m.fc(m.layer(x.transpose(0, 1)).relu()[-1]),
-            layer=nn.Linear(6, 5),
-            fc=nn.Linear(5, 3),
-        )
+@pytest.mark.parametrize("n_steps", [2, 4, 5])
+@pytest.mark.parametrize("contrastive", [False, True])
+def test_a_layer_on_time_first_sequences_has_the_map_of_one_on_batch_first_ones(n_steps, contrastive):
+    def run(time_first):
+        def forward(m, x):
+            y = m.layer(x.transpose(0, 1) if time_first else x).relu()
+            return m.fc(y[-1] if time_first else y[:, -1])
+
+        return seeded(lambda: Apply(forward, layer=nn.Linear(6, 5), fc=nn.Linear(5, 3)))
+
+    x = torch.rand(2, n_steps, 6, dtype=D)
+    found, expected = (
+        LayerExcitationBackprop(run(time_first), "layer").attribute(x, 1, contrastive=contrastive)
+        for time_first in (True, False)
     )
-    with pytest.raises(ValueError, match="time first"):
-        LayerExcitationBackprop(model, "layer").attribute(torch.rand(2, 5, 6, dtype=D), 1)
+    assert found.shape == (2, n_steps, 5)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("length", [3, 4])
