@@ -52,7 +52,7 @@ def methods(frame_cnn: FrameCNN, cnn_lstm: FrameCNNLSTM, negative: Negative) -> 
     def gradient(frames: Tensor, classes: list[int]) -> Tensor:
         # Captum warns of inputs that do not require gradients.
         maps: Tensor = bp.attribute(frames.detach().requires_grad_(), target=classes)
-        return maps.detach()
+        return maps.detach().amax(1, keepdim=True)
 
     def per_frame(explain: Callable[[Tensor, list[int]], Tensor]) -> Explain:
         def explained(clips: Tensor, classes: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def methods(frame_cnn: FrameCNN, cnn_lstm: FrameCNNLSTM, negative: Negative) -> 
         "EB-R": recurrent(contrastive=False),
         CEB: per_frame(lambda x, k: eb.attribute(x, target=k, contrastive=True)),
         EB: per_frame(lambda x, k: eb.attribute(x, target=k)),
-        "BP-R": lambda x, k: bp_r.attribute(x, target=last_step(x, k)).sum(1),
+        "BP-R": lambda x, k: bp_r.attribute(x, target=last_step(x, k), max_channels=True).squeeze(1),
         "BP (per frame)": per_frame(gradient),
         "Grad-CAM": lambda x, k: grad_cam.attribute(
             x, target=last_step(x, k), relu_attributions=True
