@@ -2,7 +2,6 @@
 
 import colorsys
 import dataclasses
-import json
 import os
 import zlib
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_ext.data._atomic import replacing
+from captum_ext.data._manifest import read_manifest, write_manifest
 from captum_ext.data.records import Box
 from captum_ext.data.shapes import coverage
 from captum_ext.data.synthetic import (
@@ -26,6 +25,7 @@ from captum_ext.data.synthetic import (
     _box,
     _check_names,
     _paint,
+    check_frames,
 )
 from captum_ext.data.textures import drifting_noise
 from captum_ext.data.video import write_video
@@ -166,13 +166,7 @@ class SyntheticCaptions:
         _check_names("subjects", self.subjects, SHAPES)
         _check_names("motions", self.motions, _MOTIONS)
         _check_names("objects", self.objects, DISTRACTORS)
-        if min(self.frame_size) < 32 or any(side % 2 for side in self.frame_size):
-            raise ValueError(f"size must be even and at least 32 pixels, not {self.size}")
-        if self.n_frames < 1 or not self.fps > 0 or self.seed < 0:
-            raise ValueError(
-                f"n_frames={self.n_frames} must be at least 1, fps={self.fps} above 0 "
-                f"and seed={self.seed} at least 0"
-            )
+        check_frames(self.frame_size, self.n_frames, self.fps, self.seed)
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -331,15 +325,11 @@ def save_captions(path: str | os.PathLike[str], clips: Iterable[CaptionedClip]) 
     Raises:
         FileNotFoundError: if the manifest's folder does not exist.
     """
-    file = Path(path)
-    records = []
-    for clip in clips:
-        record = dataclasses.asdict(clip)
-        record["path"] = Path(os.path.relpath(clip.path, file.parent)).as_posix()
-        record["words"] = [word._asdict() for word in clip.words]
-        records.append(record)
-    with replacing(file) as temporary:
-        temporary.write_text(json.dumps({"format": _FORMAT, "clips": records}, indent=1), encoding="utf-8")
+    write_manifest(
+        path,
+        _FORMAT,
+        ({**dataclasses.asdict(clip), "words": [word._asdict() for word in clip.words]} for clip in clips),
+    )
 
 
 def load_captions(path: str | os.PathLike[str]) -> list[CaptionedClip]:
@@ -355,23 +345,15 @@ def load_captions(path: str | os.PathLike[str]) -> list[CaptionedClip]:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is not such a manifest.
     """
-    file = Path(path)
-    text = file.read_text(encoding="utf-8")
-    try:
-        content = json.loads(text)
-        if content["format"] != _FORMAT:
-            raise ValueError(f"its format is {content['format']!r}, this version reads {_FORMAT!r}")
-        return [_clip_from_record(record, file.parent) for record in content["clips"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is not a manifest of captioned clips: {error}") from error
+    return read_manifest(path, _FORMAT, "captioned clips", _clip_from_record)
 
 
-def _clip_from_record(record: dict[str, Any], folder: Path) -> CaptionedClip:
+def _clip_from_record(record: dict[str, Any]) -> CaptionedClip:
     words = tuple(
         GroundedWord(word["kind"], word["step"], tuple(_as_box(box) for box in word["boxes"]))
         for word in record["words"]
     )
-    return CaptionedClip(**{**record, "path": str(folder / record["path"]), "words": words})
+    return CaptionedClip(**{**record, "words": words})
 
 
 def _as_box(box: list[float]) -> Box:

@@ -1,14 +1,12 @@
 """What is known about a clip: its label, where its object is in every frame, when its actions happen."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from captum_ext.data._atomic import replacing
+from captum_ext.data._manifest import read_manifest, write_manifest
 
 # float x0, y0, x1, y1 in pixels, half-open: pixel column k covers [k, k + 1).
 Box = tuple[float, float, float, float]
@@ -100,14 +98,7 @@ def save_manifest(path: str | os.PathLike[str], clips: Iterable[ActionClip]) -> 
     Raises:
         FileNotFoundError: if the manifest's folder does not exist.
     """
-    file = Path(path)
-    records = []
-    for clip in clips:
-        record = dataclasses.asdict(clip)
-        record["path"] = Path(os.path.relpath(clip.path, file.parent)).as_posix()
-        records.append(record)
-    with replacing(file) as temporary:
-        temporary.write_text(json.dumps({"format": _FORMAT, "clips": records}, indent=1), encoding="utf-8")
+    write_manifest(path, _FORMAT, map(dataclasses.asdict, clips))
 
 
 def load_manifest(path: str | os.PathLike[str]) -> list[ActionClip]:
@@ -123,22 +114,13 @@ def load_manifest(path: str | os.PathLike[str]) -> list[ActionClip]:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is not such a manifest.
     """
-    file = Path(path)
-    text = file.read_text(encoding="utf-8")
-    try:
-        content = json.loads(text)
-        if content["format"] != _FORMAT:
-            raise ValueError(f"its format is {content['format']!r}, this version reads {_FORMAT!r}")
-        return [_clip_from_record(record, file.parent) for record in content["clips"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is not a manifest of clips: {error}") from error
+    return read_manifest(path, _FORMAT, "clips", _clip_from_record)
 
 
-def _clip_from_record(record: dict[str, Any], folder: Path) -> ActionClip:
+def _clip_from_record(record: dict[str, Any]) -> ActionClip:
     return ActionClip(
         **{
             **record,
-            "path": str(folder / record["path"]),
             "boxes": tuple(box and tuple(map(float, box)) for box in record["boxes"]),
             "spans": tuple(Span(*span) for span in record["spans"]),
         }

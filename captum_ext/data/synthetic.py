@@ -43,6 +43,16 @@ MOTIONS = tuple(_PATHS)
 """The motions a class can have."""
 
 
+def check_frames(size: tuple[int, int], n_frames: int, fps: float, seed: int) -> None:
+    """Raise unless clips can have frames of this size and number."""
+    if min(size) < 32 or any(side % 2 for side in size):
+        raise ValueError(f"size must be even and at least 32 pixels, not {size}")
+    if n_frames < 1 or not fps > 0 or seed < 0:
+        raise ValueError(
+            f"n_frames={n_frames} must be at least 1, fps={fps} above 0 and seed={seed} at least 0"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class RenderedAction:
     """A synthetic clip in memory.
@@ -107,13 +117,7 @@ class SyntheticActions:
     def __post_init__(self) -> None:
         _check_names("shapes", self.shapes, SHAPES)
         _check_names("motions", self.motions, MOTIONS)
-        if min(self.frame_size) < 32 or any(side % 2 for side in self.frame_size):
-            raise ValueError(f"size must be even and at least 32 pixels, not {self.size}")
-        if self.n_frames < 1 or not self.fps > 0 or self.seed < 0:
-            raise ValueError(
-                f"n_frames={self.n_frames} must be at least 1, fps={self.fps} above 0 "
-                f"and seed={self.seed} at least 0"
-            )
+        check_frames(self.frame_size, self.n_frames, self.fps, self.seed)
 
     @property
     def frame_size(self) -> tuple[int, int]:

@@ -13,11 +13,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_ext.excitation.maps import NonNegativeMap
 from captum_ext.excitation.mode import Args, ExcitationMode, Kwargs, constant, is_evidence, rule
-from captum_ext.excitation.operand import facts_of
+from captum_ext.excitation.rules.pooling import mix
 
-__all__ = ["mix"]
+__all__: list[str] = []
 
 _SIGNATURES = {
     F.multi_head_attention_forward: inspect.signature(F.multi_head_attention_forward),
@@ -37,18 +36,6 @@ _SIGNATURES = {
         ]
     ),
 }
-
-
-def mix(mode: ExcitationMode, value: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
-    """A linear map of ``value`` whose weights are gates; ``apply`` must take any floating dtype."""
-    facts = facts_of(value)
-    return mode.propagate(
-        NonNegativeMap(mode.operand(value), apply, mode.clamp),
-        apply,
-        value,
-        non_negative=facts.non_negative,
-        gate=facts.gate,
-    )
 
 
 @rule(F.scaled_dot_product_attention)

@@ -14,7 +14,7 @@ from captum_ext.excitation.large_linear import LargeLinearMap, is_large
 from captum_ext.excitation.maps import WeightedMap
 from captum_ext.excitation.mode import Args, ExcitationMode, Kwargs, constant, is_evidence, rule
 from captum_ext.excitation.operand import facts_of
-from captum_ext.excitation.rules.attention import mix
+from captum_ext.excitation.rules.pooling import mix
 from captum_ext.excitation.weights import SignedWeight
 
 __all__ = ["weighted_layer"]

@@ -16,7 +16,22 @@ from captum_ext.excitation.maps import NonNegativeMap
 from captum_ext.excitation.mode import Args, ExcitationMode, Kwargs, rule
 from captum_ext.excitation.operand import facts_of
 
-__all__: list[str] = []
+__all__ = ["mix"]
+
+
+def mix(mode: ExcitationMode, tensor: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
+    """A linear map of ``tensor`` whose weights, constants or gates, are not negative.
+
+    ``apply`` must take any floating dtype.
+    """
+    facts = facts_of(tensor)
+    return mode.propagate(
+        NonNegativeMap(mode.operand(tensor), apply, mode.clamp),
+        apply,
+        tensor,
+        non_negative=facts.non_negative,
+        gate=facts.gate,
+    )
 
 
 @rule(
@@ -45,14 +60,7 @@ def average(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: 
         result: Tensor = func(x, *args[1:], **rest)
         return result
 
-    facts = facts_of(tensor)
-    return mode.propagate(
-        NonNegativeMap(mode.operand(tensor), compute, mode.clamp),
-        compute,
-        tensor,
-        non_negative=facts.non_negative,
-        gate=facts.gate,
-    )
+    return mix(mode, tensor, compute)
 
 
 @rule(F.interpolate)
