@@ -24,16 +24,16 @@ EB, CEB = "EB (per frame)", "cEB (per frame)"
 
 _LAST_STEP, _FRAMES = "CNN-LSTM, last time step", "frame CNN, every frame"
 ABOUT: dict[str, tuple[str, str, str]] = {
-    "cEB-R": (_LAST_STEP, "where and when, for this class and against the others", "1 forward, 1 backward"),
-    "EB-R": (_LAST_STEP, "where and when evidence is, shared or not", "1 forward, 1 backward"),
-    CEB: (_FRAMES, "where, for this class and against the others", "1 forward, 1 backward"),
-    EB: (_FRAMES, "where evidence is, shared or not", "1 forward, 1 backward"),
-    "BP-R": (_LAST_STEP, "which pixels the score is sensitive to", "1 forward, 1 backward"),
-    "BP (per frame)": (_FRAMES, "which pixels the score is sensitive to", "1 forward, 1 backward"),
+    "cEB-R": (_LAST_STEP, "where and when, this class against the others", "forward, backward"),
+    "EB-R": (_LAST_STEP, "where and when evidence is, shared or not", "forward, backward"),
+    CEB: (_FRAMES, "where, this class against the others", "forward, backward"),
+    EB: (_FRAMES, "where evidence is, shared or not", "forward, backward"),
+    "BP-R": (_LAST_STEP, "which pixels the score is sensitive to", "forward, backward"),
+    "BP (per frame)": (_FRAMES, "which pixels the score is sensitive to", "forward, backward"),
     "Grad-CAM": (
         _LAST_STEP,
-        "which parts of the feature maps raise the score",
-        "1 forward, part of 1 backward",
+        "which feature maps raise the score",
+        "forward, part of backward",
     ),
 }
 """Of each method: what it explains, what its map shows, and the passes it takes."""
