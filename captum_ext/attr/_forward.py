@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -32,6 +32,7 @@ __all__ = [
     "find_layer",
     "forward_pass",
     "private_arguments",
+    "run_on_copies",
 ]
 
 NOT_BELOW = (
@@ -103,16 +104,7 @@ def forward_pass(
     check_running_statistics(model)
     with torch.inference_mode(False), torch.enable_grad():
         leaves = tuple(x.detach().clone().requires_grad_() for x in inputs)
-        extra = private_arguments(additional_forward_args)
-
-        def forward(*args: object) -> Tensor:
-            return check_scores(model(*args))
-
-        def run() -> Tensor:
-            # The model gets copies, so that it may change its inputs in place.
-            scores: Tensor = run_forward(forward, tuple(x.clone() for x in leaves), None, extra)
-            return scores
-
+        run = run_on_copies(model, leaves, additional_forward_args)
         with ExitStack() as recordings:
             with ExitStack() as hooks, no_random_numbers(leaves[0].device, run):
                 calls = {
@@ -128,6 +120,22 @@ def forward_pass(
                 # Mass is read at its place in the graph; its values, of which the model has a copy, can go.
                 call.data = call.data.new_empty(1).expand(call.shape)
             yield selected
+
+
+def run_on_copies(
+    model: nn.Module, leaves: tuple[Tensor, ...], additional_forward_args: object
+) -> Callable[[], Tensor]:
+    """A function that runs the model, which may change what it is given in place, and returns its scores."""
+    extra = private_arguments(additional_forward_args)
+
+    def forward(*args: object) -> Tensor:
+        return check_scores(model(*args))
+
+    def run() -> Tensor:
+        scores: Tensor = run_forward(forward, tuple(x.clone() for x in leaves), None, extra)
+        return scores
+
+    return run
 
 
 def check_negative(negative: str) -> None:

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from captum_ext._compat import TargetType, run_forward, select_targets
+from captum_ext._compat import TargetType, select_targets
 from captum_ext.attr._forward import (
     Captured,
     check_output,
     check_ran,
     check_running_statistics,
-    check_scores,
-    private_arguments,
+    run_on_copies,
 )
 from captum_ext.attr._random_numbers import no_random_numbers
 from captum_ext.excitation import capture, unwrap
@@ -108,16 +107,7 @@ def plain_pass(
     check_running_statistics(model)
     with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
         leaves = tuple(x.detach().clone().requires_grad_(differentiable) for x in inputs)
-        extra = private_arguments(additional_forward_args)
-
-        def forward(*args: object) -> Tensor:
-            return check_scores(model(*args))
-
-        def run() -> Tensor:
-            # The model gets copies, so that it may change its inputs in place.
-            scores: Tensor = run_forward(forward, tuple(x.clone() for x in leaves), None, extra)
-            return scores
-
+        run = run_on_copies(model, leaves, additional_forward_args)
         with ExitStack() as scopes:
             scopes.enter_context(no_random_numbers(leaves[0].device, run))
             if differentiable:

@@ -8,9 +8,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["FrameOrder", "example_of_row", "per_example", "unfold_time"]
+__all__ = ["FrameOrder", "check_order", "example_of_row", "per_example", "unfold_time"]
 
 FrameOrder = Literal["NT", "TN"]
+
+
+def check_order(order: str) -> None:
+    """Raise for anything but the two orders of frames."""
+    if order not in ("NT", "TN"):
+        raise ValueError(f"frame_order must be 'NT' or 'TN', got {order!r}")
 
 
 def example_of_row(n_rows: int, n_examples: int, order: FrameOrder, device: torch.device) -> Tensor:

@@ -12,7 +12,7 @@ from captum_ext.attr._base import ExcitationAttribution, check_map
 from captum_ext.attr._contrast import check_rows, read_evidence
 from captum_ext.attr._forward import Captured, ForwardPass, find_layer, forward_pass
 from captum_ext.attr._sequences import axis_of_examples
-from captum_ext.attr._time import FrameOrder, per_example, unfold_time
+from captum_ext.attr._time import FrameOrder, check_order, per_example, unfold_time
 from captum_ext.excitation.operand import Negative
 
 __all__ = ["LayerExcitationBackprop"]
@@ -61,8 +61,7 @@ class LayerExcitationBackprop(LayerAttribution, ExcitationAttribution):
         self.contrast_layer = (
             None if contrast_layer is None else find_layer(model, contrast_layer, "contrast layer")
         )
-        if frame_order not in ("NT", "TN"):
-            raise ValueError(f"frame_order must be 'NT' or 'TN', got {frame_order!r}")
+        check_order(frame_order)
         self.frame_order: FrameOrder = frame_order
 
     @overload

@@ -21,7 +21,7 @@ from captum_ext.attr._base import ExcitationAttribution, check_map
 from captum_ext.attr._contrast import check_rows, contrast, normalized_evidence
 from captum_ext.attr._forward import NOT_BELOW, Captured, ForwardPass, find_layer, forward_pass
 from captum_ext.attr._sequences import axis_of_examples, channels_first
-from captum_ext.attr._time import FrameOrder, unfold_time
+from captum_ext.attr._time import FrameOrder, check_order, unfold_time
 from captum_ext.attr._video import Layout, VideoAttribution
 from captum_ext.attr._warning import warn
 from captum_ext.excitation import Mass
@@ -95,8 +95,7 @@ class RecurrentExcitationBackprop(LayerAttribution, ExcitationAttribution, Video
         LayerAttribution.__init__(self, model, find_layer(model, layer))
         self.boundary = None if boundary is None else find_layer(model, boundary, "boundary")
         self.set_layout(layout)
-        if frame_order not in ("NT", "TN"):
-            raise ValueError(f"frame_order must be 'NT' or 'TN', got {frame_order!r}")
+        check_order(frame_order)
         if recurrence not in ("value", "published"):
             raise ValueError(f"recurrence must be 'value' or 'published', got {recurrence!r}")
         self.frame_order: FrameOrder = frame_order

@@ -20,7 +20,7 @@ from captum_ext._compat import (
 from captum_ext.attr._base import check_map
 from captum_ext.attr._forward import Captured, find_layer
 from captum_ext.attr._plain import PlainPass, plain_pass
-from captum_ext.attr._time import FrameOrder, example_of_row, unfold_time
+from captum_ext.attr._time import FrameOrder, check_order, example_of_row, unfold_time
 from captum_ext.attr._video import Layout, VideoAttribution, check_model
 
 __all__ = ["VideoGradCam"]
@@ -78,8 +78,7 @@ class VideoGradCam(VideoAttribution, LayerAttribution, GradientAttribution):
         GradientAttribution.__init__(self, model)
         self.model = model
         self.set_layout(layout)
-        if frame_order not in ("NT", "TN"):
-            raise ValueError(f"frame_order must be 'NT' or 'TN', got {frame_order!r}")
+        check_order(frame_order)
         self.frame_order: FrameOrder = frame_order
 
     @log_usage()  # type: ignore[untyped-decorator]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ __all__ = [
 
 Args = tuple[Any, ...]
 Kwargs = Mapping[str, Any]
+Notes = TypeVar("Notes")
 Rule = Callable[["ExcitationMode", Callable[..., Any], Args, Kwargs], Any]
 
 _RULES: dict[Callable[..., Any], Rule] = {}
@@ -110,6 +111,7 @@ class ExcitationMode(TorchFunctionMode):
         self._cache = WeightCache() if weights is None else weights
         # Each weight is looked up, and so compared with what was kept of it, once per pass.
         self._weights: dict[int, tuple[Tensor, SignedWeight]] = {}
+        self._notes: dict[type[Any], Any] = {}
 
     def __enter__(self) -> ExcitationMode:
         self._pass.__enter__()
@@ -127,6 +129,14 @@ class ExcitationMode(TorchFunctionMode):
         self.layer_inputs.clear()
         self.recurrent_calls.clear()
         self._weights.clear()
+        self._notes.clear()
+
+    def notes(self, kind: type[Notes]) -> Notes:
+        """What a family of rules keeps for as long as the pass lasts."""
+        if kind not in self._notes:
+            self._notes[kind] = kind()
+        notes: Notes = self._notes[kind]
+        return notes
 
     @property
     def clamp(self) -> bool:
@@ -142,8 +152,9 @@ class ExcitationMode(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         args, kwargs = _positional(args, kwargs)
-        evidence = evidence_in(args, kwargs) if torch.is_grad_enabled() else []
-        if len(evidence) < sum(_has_gradient(t) for t in _tensors((*args, *kwargs.values()))):
+        tensors = [t for t in _tensors((*args, *kwargs.values())) if _has_gradient(t)]
+        evidence = [t for t in tensors if _depends_on_inputs(t)] if torch.is_grad_enabled() else []
+        if len(evidence) < len(tensors):
             args = _only_evidence(args)
             kwargs = {name: _only_evidence(value) for name, value in kwargs.items()}
         if not evidence:

@@ -28,6 +28,7 @@ __all__ = [
     "facts_by_output",
     "facts_of",
     "has_facts",
+    "metadata",
     "set_facts",
 ]
 
@@ -127,7 +128,7 @@ def set_facts(tensor: Tensor, facts: Facts) -> Tensor:
         noted, now = _noted(tensor.grad_fn), current_pass()
         if noted is None or (now is not None and noted.by is not now):
             noted = _Noted(now, {})
-            _metadata(tensor.grad_fn)[_KEY] = noted
+            metadata(tensor.grad_fn)[_KEY] = noted
         noted.facts[tensor.output_nr] = facts
     return tensor
 
@@ -139,11 +140,12 @@ def facts_by_output(node: Node) -> dict[int, Facts]:
 
 
 def _noted(node: Node) -> _Noted | None:
-    noted: _Noted | None = _metadata(node).get(_KEY)
+    noted: _Noted | None = metadata(node).get(_KEY)
     return noted
 
 
-def _metadata(node: Node) -> dict[Any, Any]:
+def metadata(node: Node) -> dict[Any, Any]:
+    """What is kept with an autograd node for as long as it lives."""
     # torch's stubs call the property a method.
     return cast("dict[Any, Any]", node.metadata)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -14,15 +14,16 @@ from captum_ext.excitation.operand import Facts, facts_of, set_facts
 
 __all__ = ["note_view", "refuse_write", "write_back", "write_into"]
 
-_Views = dict[int, list["ref[Tensor]"]]
-_VIEWS: WeakKeyDictionary[ExcitationMode, _Views] = WeakKeyDictionary()
+
+class _Views(dict[int, list["ref[Tensor]"]]):
+    """Views by the id of their base."""
 
 
 def note_view(mode: ExcitationMode, view: Tensor) -> None:
     """Remember a view: a write to its base gives it a new node, of which nothing is known."""
     base = view._base
     if base is not None:
-        _VIEWS.setdefault(mode, {}).setdefault(id(base), []).append(ref(view))
+        mode.notes(_Views).setdefault(id(base), []).append(ref(view))
 
 
 def write_back(mode: ExcitationMode, target: Tensor, result: Tensor) -> Tensor:
@@ -117,7 +118,7 @@ def _window(whole: Tensor, part: Tensor) -> tuple[Callable[[Tensor], Tensor], Ca
 
 def _refresh_views(mode: ExcitationMode, base: Tensor) -> None:
     """Views hold what the base holds now."""
-    views = _VIEWS.get(mode, {}).get(id(base), [])
+    views = mode.notes(_Views).get(id(base), [])
     alive = [view for item in views if (view := item()) is not None and view._base is base]
     views[:] = [ref(view) for view in alive]
     facts = facts_of(base)

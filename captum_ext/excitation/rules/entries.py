@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node, get_gradient_edge
+
+from captum_ext.excitation.operand import metadata
 
 __all__ = ["copies", "note_entrywise", "note_shift", "same_entries", "shift_of"]
 
@@ -81,7 +83,7 @@ def _sources(tensor: Tensor, entrywise: bool) -> list[tuple[Edge, tuple[Any, ...
         name = node.name()
         if name.startswith((*_IN_ORDER, *_ELSEWHERE)):
             moves = (*moves, (name, output_nr, *_saved(node)))
-        elif not (entrywise and node.metadata.get(_ENTRYWISE)):  # type: ignore[attr-defined]
+        elif not (entrywise and metadata(node).get(_ENTRYWISE)):
             return sources
         below, output_nr = node.next_functions[-1]  # of a copy, the second is what was copied
         if below is None:
@@ -95,5 +97,4 @@ def _saved(node: Node) -> tuple[Any, ...]:
 
 
 def _metadata(tensor: Tensor) -> dict[Any, Any]:
-    # torch's stubs call the property a method; a leaf has nothing to be noted.
-    return {} if tensor.grad_fn is None else cast("dict[Any, Any]", tensor.grad_fn.metadata)
+    return {} if tensor.grad_fn is None else metadata(tensor.grad_fn)  # a leaf has nothing to be noted

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from torch import Tensor
 from torch.autograd.graph import Node
@@ -38,9 +37,6 @@ class _Steps:
     gated: dict[Node, tuple[tuple[_End, _End], Tensor, int]] = field(default_factory=dict)
 
 
-_STEPS: WeakKeyDictionary[ExcitationMode, _Steps] = WeakKeyDictionary()
-
-
 def note_difference(
     mode: ExcitationMode, output: Tensor, operands: Sequence[Any], coefficients: tuple[float, float]
 ) -> Tensor:
@@ -53,13 +49,13 @@ def note_difference(
             _End(first, coefficients[0], first._version),
             _End(second, coefficients[1], second._version),
         )
-        _STEPS.setdefault(mode, _Steps()).differences[node] = ends
+        mode.notes(_Steps).differences[node] = ends
     return output
 
 
 def note_step(mode: ExcitationMode, output: Tensor, value: Tensor, gate: Tensor) -> Tensor:
     """Remember that ``output`` is a gate times a value, if the value is a difference."""
-    steps = _STEPS.get(mode, _Steps())
+    steps = mode.notes(_Steps)
     ends = next((steps.differences[node] for node in copies(value) if node in steps.differences), None)
     if ends is not None and output.grad_fn is not None:
         steps.gated[output.grad_fn] = ends, gate, gate._version
@@ -70,7 +66,7 @@ def ends_of_mean(
     mode: ExcitationMode, first: Any, second: Any, coefficients: tuple[float, float]
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """What the sum of ``first`` and ``second`` is a mean of, (a, b, g); None if it is none."""
-    steps = _STEPS.get(mode, _Steps())
+    steps = mode.notes(_Steps)
     forward, backward = (first, second, *coefficients), (second, first, *coefficients[::-1])
     for start, step, one, sign in (forward, backward):
         nodes = copies(step) if isinstance(step, Tensor) and is_evidence(step) else []

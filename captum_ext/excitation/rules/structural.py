@@ -233,9 +233,7 @@ def index_filling(mode: ExcitationMode, func: Callable[..., Any], args: Args, kw
 @rule(*_both("index_add_", "scatter_add_", "scatter_reduce_"))
 def summing(mode: ExcitationMode, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Sums by index, written over a tensor, have no rule."""
-    result = func(*constant(args), **{name: constant(value) for name, value in kwargs.items()})
-    refuse_write(result, f"{resolve_name(func)} in {mode.module_path()}: {_ACCUMULATES}")
-    return result
+    return mode.run_without_rule(func, args, kwargs, _ACCUMULATES)
 
 
 @rule(Tensor.__setitem__)

@@ -106,17 +106,12 @@ def _route(
     if with_bias:
         first, second = (value.detach() if _is_bias(value) else value for value in (first, second))
     if not is_evidence(second):
-        output = scale(
-            mode, first, coefficients[0], lambda a: compute(a, constant(second)), with_bias=with_bias
-        )
-        note_difference(mode, output, (first, second), coefficients)
-        return _shifted(output, first, coefficients, second)
+        output = _with_constant(mode, first, second, coefficients, compute, with_bias)
+        return note_difference(mode, output, (first, second), coefficients)
     if not is_evidence(first):
-        output = scale(
-            mode, second, coefficients[1], lambda b: compute(constant(first), b), with_bias=with_bias
-        )
-        note_difference(mode, output, (first, second), coefficients)
-        return _shifted(output, second, coefficients[::-1], first)
+        swapped = coefficients[1], coefficients[0]
+        output = _with_constant(mode, second, first, swapped, lambda b, a: compute(a, b), with_bias)
+        return note_difference(mode, output, (first, second), coefficients)
     facts = facts_of(first), facts_of(second)
     output = mode.propagate(
         SumMap(mode.operand(first), mode.operand(second), coefficients, mode.clamp),
@@ -129,10 +124,19 @@ def _route(
     return note_difference(mode, output, (first, second), coefficients)
 
 
-def _shifted(output: Tensor, tensor: Tensor, coefficients: tuple[float, float], summand: Any) -> Tensor:
-    if not isinstance(summand, int | float):
-        return output
-    return note_shift(output, coefficients[0] * shift_of(tensor) + coefficients[1] * summand)
+def _with_constant(
+    mode: ExcitationMode,
+    tensor: Tensor,
+    summand: Any,
+    coefficients: tuple[float, float],
+    compute: Callable[[Any, Any], Tensor],
+    with_bias: bool,
+) -> Tensor:
+    own, other = coefficients
+    output = scale(mode, tensor, own, lambda a: compute(a, constant(summand)), with_bias=with_bias)
+    if isinstance(summand, int | float):
+        note_shift(output, own * shift_of(tensor) + other * summand)
+    return output
 
 
 def _is_bias(value: Any) -> bool:
