@@ -21,6 +21,7 @@ from captum_ext.attr._forward import (
 )
 from captum_ext.attr._random_numbers import no_random_numbers
 from captum_ext.excitation import capture, unwrap
+from captum_ext.excitation.gradients import gradients
 
 __all__ = ["PlainPass", "plain_pass"]
 
@@ -73,15 +74,7 @@ class PlainPass:
 
     def gradients(self, at: Sequence[Tensor], what: str) -> list[Tensor]:
         """Gradients of the selected scores by some tensors."""
-        ones = torch.ones_like(self.selected)
-        # A call on constants has none.
-        reached = [tensor for tensor in at if tensor.requires_grad]
-        of_reached = iter(
-            torch.autograd.grad(self.selected, reached, ones, retain_graph=True, allow_unused=True)
-            if reached
-            else ()
-        )
-        found = [next(of_reached) if tensor.requires_grad else None for tensor in at]
+        found = gradients([self.selected], [torch.ones_like(self.selected)], at)
         if all(gradient is None for gradient in found):
             raise ValueError(
                 f"no gradient reaches {what} from the output: it does not lie between the output and the "

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import disable_saved_tensors_hooks
 
 import captum_ext.excitation.rules  # noqa: F401  (registers the rules)
+from captum_ext.excitation.gradients import gradients
 from captum_ext.excitation.graph import (
     OutputUnits,
     boundary_calls,
@@ -195,9 +196,6 @@ class Recording:
         masses = [mass.scaled(UNIT) for mass in masses]
         # Calls on constants hold no mass, and none arrives at them.
         start = [(s, mass) for s, mass in zip(sources, masses, strict=True) if s.requires_grad]
-        reached = [target for target in targets if target.requires_grad]
-        if not start or not reached:
-            raise ValueError(unreachable)
         for source, mass in start:
             behind = facts_of(source).map
             if behind is not None and mass.kinds is not None:
@@ -205,20 +203,16 @@ class Recording:
         for linear_map in self.classifier:
             linear_map.is_dual = dual
         try:
-            of_reached = torch.autograd.grad(
+            totals = gradients(
                 [source for source, _ in start],
-                reached,
                 [mass.total.to(source.dtype) for source, mass in start],
-                retain_graph=True,
-                allow_unused=True,
+                targets,
             )
         finally:
             for linear_map in self.classifier:
                 linear_map.is_dual = False
-        if all(total is None for total in of_reached):
+        if all(total is None for total in totals):
             raise ValueError(unreachable)
-        found = iter(of_reached)
-        totals = [next(found) if target.requires_grad else None for target in targets]
         return [
             Mass(torch.zeros_like(target) if total is None else total, _delivered(target))
             .in_working_dtype()
