@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from benchmarks.fitting import fit
 from captum_ext.data import IMAGENET, ClipTransform, SyntheticCaptions
 from captum_ext.models import CNNLSTMCaptioner, Vocabulary
 from captum_ext.models.vgg_lstm import Activation
@@ -19,7 +20,6 @@ __all__ = ["TRANSFORM", "rendered_clips", "train_captioner", "words_right"]
 
 TRANSFORM = ClipTransform(64, *IMAGENET)
 _BATCH_SIZE = 16
-_LEARNING_RATE = 3e-3
 _DECODER_EPOCHS = 40
 _MIRRORINGS: tuple[tuple[int, ...], ...] = ((), (3,), (4,), (3, 4))  # mirroring a clip changes no word
 
@@ -61,7 +61,7 @@ def train_captioner(
 
     rest = [p for name, p in model.named_parameters() if not name.startswith("features.")]
     with _one_thread():
-        _train(rest, caption_loss, len(clips), _DECODER_EPOCHS, generator, "training the decoder")
+        fit(rest, caption_loss, len(clips), _DECODER_EPOCHS, generator, "training the decoder")
     return model.eval()
 
 
@@ -100,7 +100,7 @@ def _train_cnn(
         return F.binary_cross_entropy_with_logits(scores, labels)
 
     trained = [*model.features.parameters(), *head.parameters()]
-    _train(trained, frame_loss, len(clips), epochs, generator, "training the CNN")
+    fit(trained, frame_loss, len(clips), epochs, generator, "training the CNN")
 
 
 @torch.no_grad()
@@ -109,29 +109,3 @@ def _seen(model: CNNLSTMCaptioner, clips: Tensor) -> Tensor:
     grid = model.embedding[:2]
     batches = (model.frame_maps(batch) for batch in torch.split(clips, _BATCH_SIZE))
     return torch.cat([grid(maps.flatten(0, 1)).view(*maps.shape[:2], -1) for maps in batches])
-
-
-def _train(
-    parameters: Iterable[nn.Parameter],
-    loss: Callable[[Tensor], Tensor],
-    n_clips: int,
-    epochs: int,
-    generator: torch.Generator,
-    title: str,
-) -> None:
-    parameters = list(parameters)
-    batches = max(1, n_clips // _BATCH_SIZE)
-    optimizer = torch.optim.Adam(parameters, lr=_LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=epochs * batches)
-    with tqdm(total=epochs * batches, desc=title, file=sys.stderr) as progress:
-        for _ in range(epochs):
-            order = torch.randperm(n_clips, generator=generator)
-            for chosen in torch.split(order[: batches * _BATCH_SIZE], _BATCH_SIZE):
-                value = loss(chosen)
-                optimizer.zero_grad()
-                value.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(parameters, 1.0)
-                optimizer.step()
-                schedule.step()
-                progress.set_postfix(loss=f"{value.item():.4f}")
-                progress.update()

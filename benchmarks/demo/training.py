@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
+from benchmarks.fitting import fit
 from captum_ext.models import FrameCNN, FrameCNNLSTM
 
 __all__ = ["accuracy", "train_frame_cnn", "train_frame_cnn_lstm"]
@@ -66,28 +65,16 @@ def _train(
     epochs: int,
     seed: int,
     title: str,
-    batch_size: int = 16,
-    learning_rate: float = 3e-3,
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    batches = max(1, len(clips) // batch_size)
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * batches)
+
+    def loss_of_mirrored(chosen: Tensor) -> Tensor:
+        batch = clips[chosen]
+        for axis in (3, 4):  # mirroring a clip changes no class
+            if torch.rand((), generator=generator) < 0.5:
+                batch = batch.flip(axis)
+        return loss(batch, labels[chosen])
+
     model.train()
-    with tqdm(total=epochs * batches, desc=title, file=sys.stderr) as progress:
-        for _ in range(epochs):
-            order = torch.randperm(len(clips), generator=generator)
-            for chosen in torch.split(order[: batches * batch_size], batch_size):
-                batch = clips[chosen]
-                for axis in (3, 4):  # mirroring a clip changes no class
-                    if torch.rand((), generator=generator) < 0.5:
-                        batch = batch.flip(axis)
-                value = loss(batch, labels[chosen])
-                optimizer.zero_grad()
-                value.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                schedule.step()
-                progress.set_postfix(loss=f"{value.item():.3f}")
-                progress.update()
+    fit(model.parameters(), loss_of_mirrored, len(clips), epochs, generator, title)
     model.eval()
