@@ -15,10 +15,11 @@ from captum._utils.common import _format_tensor_into_tuples as format_tensor_int
 from captum._utils.common import _is_tuple as is_tuple
 from captum._utils.common import _run_forward as run_forward
 from captum._utils.common import _select_targets as select_targets
-from captum._utils.typing import TargetType, TensorOrTupleOfTensorsGeneric
+from captum._utils.typing import BaselineType, TargetType, TensorOrTupleOfTensorsGeneric
 from captum.log import log_usage
 
 __all__ = [
+    "BaselineType",
     "TargetType",
     "TensorOrTupleOfTensorsGeneric",
     "expand_additional_forward_args",

@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["private"]
+from captum_ext._compat import expand_additional_forward_args
+
+__all__ = ["private", "repeated"]
 
 
 def private(value: Any) -> Any:
@@ -35,3 +37,11 @@ def private(value: Any) -> Any:
             object.__setattr__(record, field.name, private(getattr(value, field.name)))
         return record
     return value
+
+
+def repeated(extra: tuple[object, ...] | None, times: int) -> tuple[object, ...] | None:
+    """Further arguments repeated with the examples, in memory that a call may write to."""
+    if extra is None:
+        return None
+    more = expand_additional_forward_args(extra, times)
+    return tuple(private(new) if new is old else new for new, old in zip(more, extra, strict=True))

@@ -23,12 +23,12 @@ from captum_ext.attr._random_numbers import no_random_numbers
 from captum_ext.excitation import capture, unwrap
 from captum_ext.excitation.gradients import gradients
 
-__all__ = ["PlainPass", "plain_pass"]
+__all__ = ["PlainPass", "RecurrenceWithoutCudnn", "plain_pass"]
 
 _RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 
 
-class _RecurrenceWithoutCudnn(TorchFunctionMode):
+class RecurrenceWithoutCudnn(TorchFunctionMode):
     """Keeps recurrent layers off cuDNN, whose backward pass refuses layers in evaluation mode.
 
     Convolutions stay on it.
@@ -104,7 +104,7 @@ def plain_pass(
         with ExitStack() as scopes:
             scopes.enter_context(no_random_numbers(leaves[0].device, run))
             if differentiable:
-                scopes.enter_context(_RecurrenceWithoutCudnn())
+                scopes.enter_context(RecurrenceWithoutCudnn())
             calls = {
                 name: scopes.enter_context(capture(item.layer, item.of_input))
                 for name, item in captured.items()

@@ -14,7 +14,6 @@ from tqdm.auto import tqdm
 from captum_ext._compat import (
     TargetType,
     TensorOrTupleOfTensorsGeneric,
-    expand_additional_forward_args,
     expand_target,
     format_output,
     format_tensor_into_tuples,
@@ -22,7 +21,7 @@ from captum_ext._compat import (
     log_usage,
     run_forward,
 )
-from captum_ext.attr._arguments import private
+from captum_ext.attr._arguments import repeated
 from captum_ext.attr._base import check_map
 from captum_ext.attr._forward import (
     check_inputs,
@@ -198,7 +197,7 @@ class Rise(VideoAttribution, PerturbationAttribution):
                     forward,
                     visible.flatten(0, 1),
                     expand_target(target, m),
-                    _repeated(extra, m),
+                    repeated(extra, m),
                 )
                 check_output(scores, m * n, differentiable=False)
                 total += torch.einsum("mn,m...->n...", scores.reshape(m, n).to(exact), some)
@@ -213,14 +212,6 @@ def _softmax(scores: Tensor) -> Tensor:
             f"{tuple(scores.shape)}; use softmax=False, or return a sigmoid"
         )
     return scores.softmax(-1)
-
-
-def _repeated(extra: tuple[object, ...] | None, times: int) -> tuple[object, ...] | None:
-    """Further arguments repeated with the examples, in memory that a call may write to."""
-    if extra is None:
-        return None
-    repeated = expand_additional_forward_args(extra, times)
-    return tuple(private(new) if new is old else new for new, old in zip(repeated, extra, strict=True))
 
 
 def _check_settings(

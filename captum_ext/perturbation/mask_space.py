@@ -1,0 +1,106 @@
+"""The masks that seeds can make, and the losses that hold them to their areas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor
+
+from captum_ext.perturbation.area import area_loss
+from captum_ext.perturbation.seed_grid import centred_grid, padded_grid
+from captum_ext.perturbation.settings import StepSettings
+from captum_ext.perturbation.shape_loss import ShapeLoss, ellipsoid
+from captum_ext.perturbation.smooth_max import SmoothMax
+from captum_ext.perturbation.time_smoothing import TimeSmoothing
+
+__all__ = ["MaskSpace", "Smoothness"]
+
+Smoothness = Literal["step", "evenly", "gaussian"]
+
+
+class MaskSpace:
+    """Masks of clips of one size, with one area for each of them.
+
+    Args:
+        size (tuple[int, int, int]): T, H, W.
+        areas (sequence of sequence of float): share of the clip that is kept, A x N: per area and example.
+        settings (StepSettings): kernels, weights and geometry.
+        smoothness (str or None): ``"step"`` adds STEP's loss, ``"evenly"`` gives each frame its area,
+            ``"gaussian"`` smooths seeds along time, None does neither (EP-3D).
+        dt (int): reach of ``"gaussian"`` in frames.
+        like (Tensor): whose device and dtype the masks have.
+
+    Raises:
+        ValueError: an area of less than one pixel or of all of them, a smoothness kernel that does not fit.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int, int],
+        areas: Sequence[Sequence[float]],
+        settings: StepSettings,
+        smoothness: Smoothness | None,
+        dt: int,
+        like: Tensor,
+    ) -> None:
+        n_frames, *frame = size
+        short = min(frame)
+        step = settings.seed_step or max(1, round(short / 16))
+        sigma = settings.sigma or step * 11 / 7
+        grid = (padded_grid if settings.margin else centred_grid)((frame[0], frame[1]), step, sigma)
+        self.settings = settings
+        self.seeds_shape = (n_frames, *grid.seeds)
+        self._smooth_max = SmoothMax(grid, settings.coldness, like)
+        self._in_time = TimeSmoothing(dt, n_frames, like) if smoothness == "gaussian" else None
+        self._evenly = smoothness == "evenly"
+        height, width = grid.region_size
+        volume = n_frames * height * width
+        each = [area for row in areas for area in row]
+        self._counts = [_count(area, height * width if self._evenly else volume, settings) for area in each]
+        self._shape_loss = None
+        if smoothness == "step":
+            kernel = settings.kernel_for(short)
+            filled = ellipsoid(kernel).sum().item()
+            if settings.kernel_volume == "sphere":
+                filled = int(math.prod(kernel) * 0.5236)
+            self._shape_loss = ShapeLoss(
+                (n_frames, height, width),
+                kernel,
+                settings.stride_for(kernel),
+                [math.ceil(area * volume / filled) for area in each],
+                settings.kernel_to_the_edges,
+                settings.balanced,
+                like,
+            )
+
+    def masks(self, seeds: Tensor) -> Tensor:
+        """Masks over the region that losses see, (A, N, T, *region)."""
+        return self._smooth_max(seeds if self._in_time is None else self._in_time(seeds))
+
+    def visible(self, masks: Tensor) -> Tensor:
+        """The part of the masks that lies in the frames, (A, N, T, H, W)."""
+        return self._smooth_max.visible(masks)
+
+    def losses(self, masks: Tensor, iteration: int) -> Tensor:
+        """The weighted losses of area and smoothness at an iteration, (A, N)."""
+        settings = self.settings
+        groups = masks.flatten(0, 1)
+        rows = groups.flatten(2) if self._evenly else groups.flatten(1).unsqueeze(1)
+        weight = settings.area_weight * settings.area_growth**iteration
+        losses = weight * area_loss(rows, self._counts)
+        if self._shape_loss is not None and iteration >= settings.smoothness_start:
+            losses = losses + settings.smoothness_weight * self._shape_loss(groups)
+        return losses.view(masks.shape[:2])
+
+
+def _count(area: float, n: int, settings: StepSettings) -> int:
+    """Ones in the template of n values."""
+    count = n - int(n * (1 - area)) if settings.margin else round(n * area)
+    if not 0 < count < n:
+        raise ValueError(
+            f"an area of {area} is {count} of {n} pixels of a mask, so there is nothing to choose; areas "
+            f"must lie between {1 / n:.2g} and {1 - 1 / n:.6g} here"
+        )
+    return count
