@@ -70,5 +70,10 @@ BENCHMARKS = {
             "cost of EB, cEB and cEB-R as ratios to a forward and an input-gradient backward pass",
             "benchmarks.speed_eb",
         ),
+        Benchmark(
+            "speed_step",
+            "cost of an iteration of STEP and EP-3D as a ratio to the model's forward and backward pass",
+            "benchmarks.speed_step",
+        ),
     )
 }

@@ -12,17 +12,16 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torchvision
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.environment import environment
 from benchmarks.memory import peak_of_process, peak_on_gpu
+from benchmarks.timing import input_gradient, now
 from captum_ext.attr import ExcitationBackprop, RecurrentExcitationBackprop
 from captum_ext.models import VGGLSTM
 
@@ -94,7 +93,7 @@ def _subject(name: str, size: int, device: str) -> Subject:
     return Subject(
         f"{name} {'x'.join(map(str, shape))}",
         {
-            _PLAIN: lambda: _gradient(model, x, 1),
+            _PLAIN: lambda: input_gradient(model, x, 1),
             "EB": lambda: explainer.attribute(x, target=1),
             "cEB": lambda: explainer.attribute(x, target=1, contrastive=True),
         },
@@ -110,34 +109,20 @@ def _vgg_lstm(n_frames: int, size: int, device: str) -> Subject:
     return Subject(
         f"VGGLSTM, {n_frames} x {size}x{size}",
         {
-            _PLAIN: lambda: _gradient(model, x, target),
+            _PLAIN: lambda: input_gradient(model, x, target),
             "EB-R": lambda: explainer.attribute(x, target=target),
             "cEB-R": lambda: explainer.attribute(x, target=target, contrastive=True),
         },
     )
 
 
-def _gradient(model: nn.Module, x: Tensor, target: int | tuple[int, int]) -> Tensor:
-    x = x.detach().requires_grad_()
-    index = (slice(None), *((target,) if isinstance(target, int) else target))
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    try:
-        # An LSTM of cuDNN has no backward pass in evaluation mode.
-        with torch.backends.cudnn.flags(enabled=not any(isinstance(m, nn.LSTM) for m in model.modules())):
-            return torch.autograd.grad(model(x)[index].sum(), x)[0]
-    finally:
-        for parameter in model.parameters():
-            parameter.requires_grad_(True)
-
-
 def _time(subject: Subject, rounds: int, device: str) -> list[dict[str, float | str]]:
     seconds: dict[str, list[float]] = {call: [] for call in subject.calls}
     for index in tqdm(range(rounds + 1), desc=subject.name, file=sys.stderr):
         for call, function in subject.calls.items():
-            start = _now(device)
+            start = now(device)
             function()
-            elapsed = _now(device) - start
+            elapsed = now(device) - start
             if index > 0:
                 seconds[call].append(elapsed)
     base = seconds[_PLAIN]
@@ -170,10 +155,3 @@ def _memory(subject: Subject, name: str, size: int, device: str) -> dict[str, di
 def _call_once(name: str, size: int, call: str) -> None:
     torch.set_num_threads(1)
     _subject(name, size, "cpu").calls[call]()
-
-
-def _now(device: str) -> float:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()

@@ -150,6 +150,13 @@ class ClipToy(Toy):
         return found if self.variant.scores == "steps" else found.mean(1)
 
 
+class TimeFirstToy(ClipToy):
+    """The same on clips (N, T, 3, 8, 6)."""
+
+    def blend(self, inputs: tuple[Tensor, ...], gain: Tensor | None = None, offset: object = 0.0) -> Tensor:
+        return super().blend(tuple(x.transpose(1, 2) for x in inputs), gain, offset)
+
+
 class Conv3dToy(Toy):
     """3-D convolutions, global average pool and classifier on clips (N, 3, T, 8, 6)."""
 

@@ -6,18 +6,21 @@ its calls, the shape of its maps, and the checks that make no sense for it, each
 
 from captum.log import log_usage
 from conformance_models import CHANNELS, HEIGHT, STEPS, WIDTH
-from conformance_subject import CAPTIONS, CLIPS, CLIPS_3D, IMAGES, Subject
+from conformance_subject import CAPTIONS, CLIPS, CLIPS_3D, CLIPS_TIME_FIRST, IMAGES, Subject
 
 from captum_ext.attr import (
     CaptionGuidedSaliency,
     ExcitationBackprop,
+    ExtremalPerturbation,
     LayerExcitationBackprop,
     RecurrentExcitationBackprop,
     RecurrentGradient,
     Rise,
     SaliencyTubes,
+    SpatioTemporalExtremalPerturbation,
     VideoGradCam,
 )
+from captum_ext.perturbation import StepSettings
 
 # The last convolution of the toys, behind a pooling by 2.
 _LAYER = "features.5"
@@ -59,6 +62,8 @@ _CAPTIONS = {
         "the further arguments of captioners are the captions, which all checks pass",
     ),
 }
+# A few iterations and one area, since every check explains many times.
+_FEW = {"areas": (0.3,), "settings": StepSettings(n_iter=3)}
 
 # Known violations, each to be mended in the class and then deleted here.
 _SIGNED_TOTAL = dict.fromkeys(
@@ -193,6 +198,51 @@ SUBJECTS = [
         multiplies_by_inputs=False,
         inapplicable={**_ONE_INPUT, **_NO_GRADIENT},
         label="on clips",
+    ),
+    Subject(
+        ExtremalPerturbation,
+        ExtremalPerturbation,
+        IMAGES,
+        _FEW,
+        multiplies_by_inputs=False,
+        inapplicable=_ONE_INPUT,
+    ),
+    Subject(
+        ExtremalPerturbation,
+        ExtremalPerturbation,
+        CLIPS,
+        {**_FEW, "areas": (0.2, 0.4), "perturbations_per_eval": 2, "return_input_shape": False},
+        map_shape=(1, STEPS, HEIGHT, WIDTH),
+        multiplies_by_inputs=False,
+        inapplicable=_ONE_INPUT,
+        label="on clips, of one channel",
+    ),
+    Subject(
+        SpatioTemporalExtremalPerturbation,
+        SpatioTemporalExtremalPerturbation,
+        CLIPS_3D,
+        _FEW,
+        multiplies_by_inputs=False,
+        inapplicable=_ONE_INPUT,
+    ),
+    Subject(
+        SpatioTemporalExtremalPerturbation,
+        SpatioTemporalExtremalPerturbation,
+        CLIPS,
+        {**_FEW, "smoothness": None, "return_input_shape": False},
+        map_shape=(1, STEPS, HEIGHT, WIDTH),
+        multiplies_by_inputs=False,
+        inapplicable=_ONE_INPUT,
+        label="without smoothness, of one channel",
+    ),
+    Subject(
+        SpatioTemporalExtremalPerturbation,
+        lambda model: SpatioTemporalExtremalPerturbation(model, layout="NTCHW"),
+        CLIPS_TIME_FIRST,
+        {**_FEW, "variant": "dual", "smoothness": "gaussian"},
+        multiplies_by_inputs=False,
+        inapplicable=_ONE_INPUT,
+        label="of both variants, time first",
     ),
     Subject(
         CaptionGuidedSaliency,
