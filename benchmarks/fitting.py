@@ -12,7 +12,6 @@ from tqdm import tqdm
 __all__ = ["fit"]
 
 _BATCH_SIZE = 16
-_LEARNING_RATE = 3e-3
 
 
 def fit(
@@ -22,12 +21,13 @@ def fit(
     epochs: int,
     generator: torch.Generator,
     title: str,
+    learning_rate: float = 3e-3,
 ) -> None:
     """Adam with one cycle of the learning rate; ``loss`` takes the numbers of a batch's clips."""
     parameters = list(parameters)
     batches = max(1, n_clips // _BATCH_SIZE)
-    optimizer = torch.optim.Adam(parameters, lr=_LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=epochs * batches)
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * batches)
     with tqdm(total=epochs * batches, desc=title, file=sys.stderr) as progress:
         for _ in range(epochs):
             order = torch.randperm(n_clips, generator=generator)

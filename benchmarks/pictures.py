@@ -11,7 +11,6 @@ import argparse
 import json
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
-from benchmarks.demo.training import accuracy, train_frame_cnn, train_frame_cnn_lstm
+from benchmarks.clip_cnn import clip_cnn_of, train_clip_cnn
+from benchmarks.demo.training import accuracy, trained_cnn_lstm
 from benchmarks.environment import environment
 from captum_ext.attr import (
     LayerExcitationBackprop,
@@ -34,7 +33,7 @@ from captum_ext.attr import (
     VideoGradCam,
 )
 from captum_ext.data import IMAGENET, ClipTransform, SyntheticActions
-from captum_ext.models import FrameCNN, FrameCNNLSTM, load_checkpoint
+from captum_ext.models import load_checkpoint
 from captum_ext.visualization import overlay, timeline_strip
 
 __all__ = ["add_arguments", "run"]
@@ -98,8 +97,8 @@ def run(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     actions = SyntheticActions(n_frames=_N_FRAMES, seed=arguments.seed)
     x, y = _clips(actions, arguments.train * len(actions.labels))
-    clip_cnn = _clip_cnn(len(actions.labels))
-    _train_clip_cnn(clip_cnn, x, y, arguments.epochs, arguments.seed)
+    clip_cnn = clip_cnn_of(len(actions.labels))
+    train_clip_cnn(clip_cnn, x, y, arguments.epochs, arguments.seed)
     cnn_lstm = _cnn_lstm(arguments, x, y)
 
     held_out = SyntheticActions(n_frames=_N_FRAMES, seed=arguments.seed, split="test")
@@ -152,62 +151,11 @@ def _sample(frames: Tensor, n: int) -> Tensor:
     return frames[((torch.arange(n) + 0.5) * len(frames) / n).long()]
 
 
-def _clip_cnn(num_classes: int) -> nn.Sequential:
-    """A 3-D CNN of the form that Saliency Tubes needs, (N, 3, 16, 64, 64) to (N, K)."""
-    features = nn.Sequential(
-        nn.Conv3d(3, 16, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2)),
-        nn.ReLU(),
-        nn.MaxPool3d((1, 2, 2)),
-        nn.Conv3d(16, 32, 3, stride=(2, 1, 1), padding=1),
-        nn.BatchNorm3d(32),
-        nn.ReLU(),
-        nn.Conv3d(32, 48, 3, padding=1),
-        nn.BatchNorm3d(48),
-        nn.ReLU(),
-    )
-    classifier = nn.Linear(48, num_classes)
-    return nn.Sequential(
-        OrderedDict(
-            {
-                _LAYER: features,
-                "pool": nn.AdaptiveAvgPool3d(1),
-                "flat": nn.Flatten(),
-                "classifier": classifier,
-            }
-        )
-    )
-
-
-def _train_clip_cnn(
-    model: nn.Module, clips: Tensor, labels: Tensor, epochs: int, seed: int, batch_size: int = 16
-) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    batches = max(1, len(clips) // batch_size)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=epochs * batches)
-    model.train()
-    for _ in tqdm(range(epochs), desc=f"training the {_CLIP_CNN}", file=sys.stderr):
-        order = torch.randperm(len(clips), generator=generator)[: batches * batch_size]
-        for chosen in torch.split(order, batch_size):
-            loss = F.cross_entropy(model(clips[chosen]), labels[chosen])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-    model.eval()
-
-
 def _cnn_lstm(arguments: argparse.Namespace, clips: Tensor, labels: Tensor) -> nn.Module:
     """The demo's model, from the checkpoint or trained as the demo does."""
     if arguments.checkpoint is not None:
         return load_checkpoint(arguments.checkpoint).model
-    n_classes = int(labels.max()) + 1
-    frame_cnn, cnn_lstm = FrameCNN(n_classes), FrameCNNLSTM(n_classes, output="steps")
-    train_frame_cnn(frame_cnn, clips, labels, arguments.epochs, arguments.seed)
-    cnn_lstm.features.load_state_dict(frame_cnn.features.state_dict())
-    cnn_lstm.embedding.load_state_dict(frame_cnn.embedding.state_dict())
-    train_frame_cnn_lstm(cnn_lstm, clips, labels, arguments.epochs, arguments.seed)
-    return cnn_lstm
+    return trained_cnn_lstm(clips, labels, arguments.epochs, arguments.seed)
 
 
 def _explain(

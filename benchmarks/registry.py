@@ -71,6 +71,11 @@ BENCHMARKS = {
             "benchmarks.speed_eb",
         ),
         Benchmark(
+            "step_tables",
+            "Tables 2-5 of the STEP paper on generated clips: pointing in space and time, smoothness",
+            "benchmarks.step",
+        ),
+        Benchmark(
             "speed_step",
             "cost of an iteration of STEP and EP-3D as a ratio to the model's forward and backward pass",
             "benchmarks.speed_step",

@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_ext.perturbation.area import area_loss
 from captum_ext.perturbation.seed_grid import centred_grid, padded_grid
 from captum_ext.perturbation.settings import StepSettings
-from captum_ext.perturbation.shape_loss import ShapeLoss, ellipsoid
+from captum_ext.perturbation.shape_loss import ShapeLoss, ellipsoid, n_positions
 from captum_ext.perturbation.smooth_max import SmoothMax
 from captum_ext.perturbation.time_smoothing import TimeSmoothing
 
@@ -62,14 +62,12 @@ class MaskSpace:
         self._shape_loss = None
         if smoothness == "step":
             kernel = settings.kernel_for(short)
-            filled = ellipsoid(kernel).sum().item()
-            if settings.kernel_volume == "sphere":
-                filled = int(math.prod(kernel) * 0.5236)
+            stride, full_size = settings.stride_for(kernel), (n_frames, height, width)
             self._shape_loss = ShapeLoss(
-                (n_frames, height, width),
+                full_size,
                 kernel,
-                settings.stride_for(kernel),
-                [math.ceil(area * volume / filled) for area in each],
+                stride,
+                [_n_full(area, full_size, kernel, stride, settings) for area in each],
                 settings.kernel_to_the_edges,
                 settings.balanced,
                 like,
@@ -88,11 +86,25 @@ class MaskSpace:
         settings = self.settings
         groups = masks.flatten(0, 1)
         rows = groups.flatten(2) if self._evenly else groups.flatten(1).unsqueeze(1)
-        weight = settings.area_weight * settings.area_growth**iteration
-        losses = weight * area_loss(rows, self._counts)
-        if self._shape_loss is not None and iteration >= settings.smoothness_start:
+        losses = settings.area_weight_at(iteration) * area_loss(rows, self._counts)
+        if self._shape_loss is not None and iteration >= settings.smoothness_begins:
             losses = losses + settings.smoothness_weight * self._shape_loss(groups)
         return losses.view(masks.shape[:2])
+
+
+def _n_full(
+    area: float,
+    size: tuple[int, int, int],
+    kernel: tuple[int, int, int],
+    stride: tuple[int, int, int],
+    settings: StepSettings,
+) -> int:
+    """How many ellipsoids should be full."""
+    if settings.kernel_count == "share":
+        return max(1, round(area * n_positions(size, kernel, stride, settings.kernel_to_the_edges)))
+    exact = settings.kernel_count == "volume"
+    volume = ellipsoid(kernel).sum().item() if exact else int(math.prod(kernel) * 0.5236)
+    return math.ceil(area * math.prod(size) / volume)
 
 
 def _count(area: float, n: int, settings: StepSettings) -> int:

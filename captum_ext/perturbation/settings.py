@@ -34,13 +34,13 @@ class StepSettings:
         reward (str): maximise the ``"log"`` of the probability or the ``"probability"``.
         reward_weight (float): its weight.
         area_weight (float): weight of the area's loss at the start.
-        area_growth (float): by which it grows at each iteration.
+        area_growth (float, optional): by which it grows at each iteration. None: twentyfold over the run.
         smoothness_weight (float): weight of STEP's loss.
-        smoothness_start (int): the first iteration with it.
+        smoothness_start (int, optional): the first iteration with it. None: after three tenths of the run.
         kernel (tuple[int, int, int], optional): T_K, H_K, W_K of its ellipsoid. None: 7 frames and 11/112 S.
         stride (tuple[int, int, int], optional): between its positions. None: 1 frame, half the kernel.
-        kernel_volume (str): how many ellipsoids an area is worth is counted with their ``"exact"`` volume
-            or that of the ``"sphere"`` in their box.
+        kernel_count (str): how many ellipsoids should be full: the area's ``"share"`` of all positions, as
+            many as have its ``"volume"``, or the same with 0.5236 of their box as the volume (``"sphere"``).
         kernel_to_the_edges (bool): the ellipsoids cover all frames; otherwise those that fit in whole count.
         balanced (bool): filled and empty ellipsoids weigh the same in total, not each the same.
         optimizer (str): ``"adam"`` or ``"sgd"``.
@@ -67,17 +67,17 @@ class StepSettings:
     blur_renormalized: bool = True
     reward: Literal["log", "probability"] = "log"
     reward_weight: float = 1.0
-    area_weight: float = 300.0
-    area_growth: float = 1.0
-    smoothness_weight: float = 100.0
-    smoothness_start: int = 0
+    area_weight: float = 30.0
+    area_growth: float | None = None
+    smoothness_weight: float = 300.0
+    smoothness_start: int | None = None
     kernel: tuple[int, int, int] | None = None
     stride: tuple[int, int, int] | None = None
-    kernel_volume: Literal["exact", "sphere"] = "exact"
+    kernel_count: Literal["share", "volume", "sphere"] = "share"
     kernel_to_the_edges: bool = True
-    balanced: bool = True
+    balanced: bool = False
     optimizer: Literal["adam", "sgd"] = "adam"
-    learning_rate: float = 0.1
+    learning_rate: float = 0.05
     momentum: float = 0.9
     dampening: float = 0.9
     initial_seed: float = 1.0
@@ -85,9 +85,18 @@ class StepSettings:
     plateau: int | None = None
     plateau_tolerance: float = 0.01
 
+    def area_weight_at(self, iteration: int) -> float:
+        """The weight of the area's loss."""
+        return self.area_weight * float(self.area_growth or 20 ** (1 / self.n_iter)) ** iteration
+
+    @property
+    def smoothness_begins(self) -> int:
+        """The first iteration with STEP's loss."""
+        return 3 * self.n_iter // 10 if self.smoothness_start is None else self.smoothness_start
+
     def stops_at(self, iteration: int) -> bool:
         """Whether losses are compared after an iteration: two windows of the whole energy must be over."""
-        done = iteration + 1 - self.smoothness_start
+        done = iteration + 1 - self.smoothness_begins
         return self.plateau is not None and done >= 2 * self.plateau and done % self.plateau == 0
 
     def __post_init__(self) -> None:
@@ -114,7 +123,7 @@ class StepSettings:
                 raise ValueError(f"{name} must be three integers from 1, (T, H, W), got {sides!r}")
         choices = {
             "reward": ("log", "probability"),
-            "kernel_volume": ("exact", "sphere"),
+            "kernel_count": ("share", "volume", "sphere"),
             "optimizer": ("adam", "sgd"),
         }
         for name, known in choices.items():
@@ -153,10 +162,18 @@ _PUBLISHED: dict[str, Any] = {
     "stride": (1, 11, 11),
     "optimizer": "sgd",
     "learning_rate": 0.05,
+    "area_weight": 300.0,
     "smoothness_weight": 300.0,
 }
 
-STEP_PAPER = StepSettings(**_PUBLISHED, reward="probability", kernel_to_the_edges=False, balanced=False)
+STEP_PAPER = StepSettings(
+    **_PUBLISHED,
+    reward="probability",
+    area_growth=1.0,
+    smoothness_start=0,
+    kernel_count="volume",
+    kernel_to_the_edges=False,
+)
 """The equations of Li et al. (WACV 2021) and the constants they give, for frames of 112 x 112.
 
 The probability is maximised, not its logarithm (eqs. 4 and 6); areas are counted on the clip; L_K is one
@@ -169,8 +186,9 @@ STEP_REFERENCE = StepSettings(
     margin=True,
     area_growth=1.0008668,
     smoothness_start=101,
-    kernel_volume="sphere",
+    kernel_count="sphere",
     kernel_to_the_edges=False,
+    balanced=True,
     last_forward=True,
 )
 """What the published code of STEP does with frames of 112 x 112, its quirks included:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_ext.perturbation.top_share import top_share
 
-__all__ = ["ShapeLoss", "ellipsoid"]
+__all__ = ["ShapeLoss", "ellipsoid", "n_positions"]
 
 
 def ellipsoid(shape: tuple[int, int, int]) -> Tensor:
@@ -29,6 +29,18 @@ def ellipsoid(shape: tuple[int, int, int]) -> Tensor:
     distance = squares[0][:, None, None] + squares[1][None, :, None] + squares[2]
     # Symmetric points must not be told apart by rounding.
     return (distance <= 1 + 1e-9).double()
+
+
+def n_positions(
+    size: tuple[int, int, int],
+    kernel: tuple[int, int, int],
+    stride: tuple[int, int, int],
+    to_the_edges: bool,
+) -> int:
+    """How many positions an ellipsoid has in masks of a size; see :class:`ShapeLoss`."""
+    if to_the_edges:
+        return math.prod(math.ceil(n / s) for n, s in zip(size, stride, strict=True))
+    return math.prod(max(0, n - k) // s + 1 for n, k, s in zip(size, kernel, stride, strict=True))
 
 
 class ShapeLoss:
