@@ -30,16 +30,19 @@ from captum_ext.attr import (
     RecurrentGradient,
     Rise,
     SaliencyTubes,
+    SpatioTemporalExtremalPerturbation,
     VideoGradCam,
 )
 from captum_ext.data import IMAGENET, ClipTransform, SyntheticActions
 from captum_ext.models import load_checkpoint
+from captum_ext.perturbation import StepSettings
 from captum_ext.visualization import overlay, timeline_strip
 
 __all__ = ["add_arguments", "run"]
 
 _N_FRAMES, _SPAN = 16, (5, 11)
 _LAYER = "features"
+_AREA = 0.1
 _TRANSFORM = ClipTransform(64, *IMAGENET)
 _CNN_LSTM, _CLIP_CNN = "CNN-LSTM", "3-D CNN"
 # Full colour from this quantile of a map's absolute values on: by the maximum, all but a few points are pale.
@@ -84,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=int, default=10, help="held-out clips per class, for the accuracy")
     parser.add_argument("--epochs", type=int, default=6, help="epochs of each model")
     parser.add_argument("--masks", type=int, default=2000, help="masks of RISE")
+    parser.add_argument("--iterations", type=int, default=200, help="of STEP and EP-3D")
     parser.add_argument("--clip", type=int, default=0, help="which held-out clip is explained")
     parser.add_argument("--seed", type=int, default=0, help="seed of clips and training")
     parser.add_argument("--checkpoint", type=Path, help="a trained FrameCNNLSTM, such as the demo's")
@@ -112,15 +116,18 @@ def run(arguments: argparse.Namespace) -> None:
     }
     frames, label, before = _interrupted(held_out, arguments.clip)
     target = held_out.labels.index(label)
-    explained = _explain(_TRANSFORM(frames)[None], target, cnn_lstm, clip_cnn, arguments.masks)
+    settings = StepSettings(n_iter=arguments.iterations)
+    clip = _TRANSFORM(frames)[None]
+    explained = _explain(clip, target, cnn_lstm, clip_cnn, arguments.masks, settings)
     facts["evidence per frame"] = {
         name: [round(float(s), 5) for s in found.maps.sum((1, 2))] for name, found in explained.items()
     }
     for name, found in explained.items():
-        if name not in ("eb_r", "ceb_r"):
+        if name not in ("eb_r", "ceb_r", "ep_3d", "step"):
             _save(_strip(frames, found, label), output / f"{name}.webp")
-    both = [_strip(frames, explained[name], label) for name in ("eb_r", "ceb_r")]
-    _save(_stacked(both), output / "eb_r_ceb_r.webp")
+    for pair in (("eb_r", "ceb_r"), ("ep_3d", "step")):
+        both = [_strip(frames, explained[name], label) for name in pair]
+        _save(_stacked(both), output / f"{'_'.join(pair)}.webp")
     title = f"Evidence for '{label}', which interrupts '{before}' (green)"
     _save(_overview(frames, list(explained.values()), title), output / "methods.webp")
     facts["wall_s"] = round(time.perf_counter() - start, 1)
@@ -159,7 +166,12 @@ def _cnn_lstm(arguments: argparse.Namespace, clips: Tensor, labels: Tensor) -> n
 
 
 def _explain(
-    clip: Tensor, k: int, cnn_lstm: nn.Module, clip_cnn: nn.Module, n_masks: int
+    clip: Tensor,
+    k: int,
+    cnn_lstm: nn.Module,
+    clip_cnn: nn.Module,
+    n_masks: int,
+    settings: StepSettings,
 ) -> Mapping[str, _Explained]:
     """Every method by the name of its picture."""
     last = (_N_FRAMES - 1, k)
@@ -177,6 +189,18 @@ def _explain(
     tubes = SaliencyTubes(clip_cnn, _LAYER).attribute(clip, k, return_input_shape=False)
     grad_cam = VideoGradCam(cnn_lstm, _LAYER).attribute(clip, last, relu_attributions=True)
     gradient = RecurrentGradient(cnn_lstm).attribute(clip, last, max_channels=True)
+    perturbation = SpatioTemporalExtremalPerturbation(cnn_lstm)
+    masks = {
+        smoothness: perturbation.attribute(
+            clip,
+            target=last,
+            areas=_AREA,
+            smoothness=smoothness,
+            settings=settings,
+            return_input_shape=False,
+        )
+        for smoothness in (None, "step")
+    }
     found = {
         "eb": _Explained("EB", _CLIP_CNN, eb.attribute(clip, k)),
         "ceb": _Explained("cEB", _CLIP_CNN, eb.attribute(clip, k, contrastive=True)),
@@ -186,6 +210,8 @@ def _explain(
         "grad_cam": _Explained("Grad-CAM", _CNN_LSTM, grad_cam),
         "recurrent_gradient": _Explained("BP-R", _CNN_LSTM, gradient),
         "rise": _Explained("RISE", _CNN_LSTM, rise - rise.min(), f", {n_masks} masks, above the minimum"),
+        "ep_3d": _Explained("EP-3D", _CNN_LSTM, masks[None], f", {100 * _AREA:g} % of the clip"),
+        "step": _Explained("STEP", _CNN_LSTM, masks["step"], f", {100 * _AREA:g} % of the clip"),
     }
     return {
         name: _Explained(item.name, item.model, _per_frame(item.maps), item.note)

@@ -46,6 +46,7 @@ class Perturbed:
         settings (StepSettings): of the optimisation.
         kept (list[Tensor]): probabilities that the masks keep, mean over areas, (N,) per batch.
         roughness (list[Tensor]): how much of a mask changes from frame to frame, (N,) per batch.
+        iterations (list[Tensor]): until a mask stopped, (N,) per batch.
     """
 
     explainer: SpatioTemporalExtremalPerturbation
@@ -55,6 +56,7 @@ class Perturbed:
     settings: StepSettings
     kept: list[Tensor] = field(default_factory=list)
     roughness: list[Tensor] = field(default_factory=list)
+    iterations: list[Tensor] = field(default_factory=list)
 
     def __call__(self, clips: Tensor, classes: Tensor) -> Tensor:
         """Maps (N, T, H, W)."""
@@ -74,6 +76,7 @@ class Perturbed:
         # Mean change over a step of time, as a share of what is kept.
         change = found.masks.diff(dim=2).abs().mean((2, 3, 4)) / found.volumes
         self.roughness.append(change.mean(1))
+        self.iterations.append((~found.losses.isnan()).sum(2).double().mean(1))
         squeezed: Tensor = maps.squeeze(1)
         return squeezed
 

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -90,6 +90,7 @@ class Results:
         maps (Mapping[str, Tensor]): method to maps (N, T, h, w).
         kept (Mapping[str, Tensor]): perturbation method to probabilities, (N,).
         roughness (Mapping[str, Tensor]): perturbation method to the change of masks in time, (N,).
+        iterations (Mapping[str, Tensor]): perturbation method to the share of iterations per mask, (N,).
         seconds (Mapping[str, float]): method to CPU seconds per clip.
         original (Tensor): probability of the class for the whole clip, (N,).
         minimum (Tensor): smallest share of single clips that keeps their probability, (M,).
@@ -99,6 +100,7 @@ class Results:
     maps: Mapping[str, Tensor]
     kept: Mapping[str, Tensor]
     roughness: Mapping[str, Tensor]
+    iterations: Mapping[str, Tensor]
     seconds: Mapping[str, float]
     original: Tensor
     minimum: Tensor
@@ -112,6 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=9, help="epochs of each model")
     parser.add_argument("--areas", type=float, nargs="+", default=[0.1], help="shares of the clip")
     parser.add_argument("--iterations", type=int, default=StepSettings().n_iter, help="of each mask")
+    parser.add_argument("--plateau", type=int, help="stop masks whose loss stays; see StepSettings")
     parser.add_argument("--masks", type=int, default=400, help="masks of RISE")
     parser.add_argument("--models", nargs="+", choices=list(_MODELS), default=list(_MODELS))
     parser.add_argument("--seed", type=int, default=0, help="seed of clips and training")
@@ -169,7 +172,7 @@ def _model(name: str, training: Truth, arguments: argparse.Namespace) -> nn.Modu
 def _results(
     model: nn.Module, truth: Truth, single: Truth, arguments: argparse.Namespace, title: str
 ) -> Results:
-    settings = replace(StepSettings(), n_iter=arguments.iterations)
+    settings = StepSettings(n_iter=arguments.iterations, plateau=arguments.plateau)
     explain = methods(model, _N_FRAMES, arguments.areas, settings, arguments.masks)
     maps: dict[str, list[Tensor]] = {name: [] for name in explain}
     seconds = dict.fromkeys(explain, 0.0)
@@ -192,6 +195,9 @@ def _results(
         maps={name: torch.cat(parts) for name, parts in maps.items()},
         kept={name: torch.cat(method.kept) for name, method in perturbed.items()},
         roughness={name: torch.cat(method.roughness) for name, method in perturbed.items()},
+        iterations={
+            name: torch.cat(method.iterations) / settings.n_iter for name, method in perturbed.items()
+        },
         seconds=seconds,
         original=torch.cat(original),
         minimum=_minimum(model, single, arguments.minimum, settings, title),
@@ -291,13 +297,16 @@ def _temporal_table(found: Mapping[str, Results], truth: Truth) -> Table:
 
 def _cost_table(found: Mapping[str, Results]) -> Table:
     table = Table(
-        "Cost: CPU seconds per clip (x 100)",
-        list(found),
-        "On one thread if OMP_NUM_THREADS=1, other jobs on the machine left out.",
+        "Cost",
+        [f"{measure}, {name}" for name in found for measure in ("CPU s per 100 clips", "% of iterations")],
+        "CPU time, which leaves out other jobs on the machine; % of iterations: how many a mask took "
+        "until it stopped.",
     )
     for name, results in found.items():
         for method, seconds in results.seconds.items():
-            table.add(method, name, Cell(seconds, len(results.original)))
+            table.add(method, f"CPU s per 100 clips, {name}", Cell(seconds, len(results.original)))
+        for method, iterations in results.iterations.items():
+            table.add(method, f"% of iterations, {name}", Cell.of(iterations))
     return table
 
 

@@ -44,7 +44,8 @@ class StepSettings:
         kernel_to_the_edges (bool): the ellipsoids cover all frames; otherwise those that fit in whole count.
         balanced (bool): filled and empty ellipsoids weigh the same in total, not each the same.
         optimizer (str): ``"adam"`` or ``"sgd"``.
-        learning_rate (float): its step.
+        learning_rate (float, optional): its step. None: 5 / ``n_iter``, with which Adam can take a
+            seed through its range five times, and 0.2 at most.
         momentum (float): of SGD.
         dampening (float): of SGD.
         initial_seed (float): what seeds start as, in 0..1.
@@ -77,7 +78,7 @@ class StepSettings:
     kernel_to_the_edges: bool = True
     balanced: bool = False
     optimizer: Literal["adam", "sgd"] = "adam"
-    learning_rate: float = 0.05
+    learning_rate: float | None = None
     momentum: float = 0.9
     dampening: float = 0.9
     initial_seed: float = 1.0
@@ -145,11 +146,10 @@ class StepSettings:
 
     def optimizer_of(self, seeds: Tensor) -> torch.optim.Optimizer:
         """The optimiser of the seeds."""
+        rate = self.learning_rate or min(0.2, 5 / self.n_iter)
         if self.optimizer == "adam":
-            return torch.optim.Adam([seeds], lr=self.learning_rate)
-        return torch.optim.SGD(
-            [seeds], lr=self.learning_rate, momentum=self.momentum, dampening=self.dampening
-        )
+            return torch.optim.Adam([seeds], lr=rate)
+        return torch.optim.SGD([seeds], lr=rate, momentum=self.momentum, dampening=self.dampening)
 
 
 _PUBLISHED: dict[str, Any] = {

@@ -33,7 +33,7 @@ def test_every_benchmark_is_listed(capsys):
 def test_the_demo_writes_tables_report_and_checkpoint(tmp_path, capsys):
     out = tmp_path / "out"
     small = ["--train", "3", "--test", "2", "--epochs", "1", "--caption-train", "12", "--caption-test", "2"]
-    assert main(["run", "demo", "--output", str(out), *small]) == 0
+    assert main(["run", "demo", "--output", str(out), *small, "--mask-iterations", "2"]) == 0
     assert {path.name for path in out.iterdir()} == PARTS
     printed = capsys.readouterr().out
     for row in ("random (exact)", "centre", "whole clip", "oracle", "cEB-R", "EB-R", "BP-R", "Grad-CAM"):
@@ -53,6 +53,14 @@ def test_the_demo_writes_tables_report_and_checkpoint(tmp_path, capsys):
     assert "BP (per frame)" in report
     assert "CPU ms per clip" in report
     assert "moves" in report  # captions
+    for pattern in ("rand+GT", "single action"):
+        assert report.count(f'data-title="{pattern}: square left-right, seen through masks"') == 1
+    assert report.count('"seeThrough":true') == 2
+    for name in ("STEP", "EP-3D"):
+        assert report.count(f'{{"name":"{name}","levels"') == 2  # beside the other methods of the same clip
+        for area in ("0.05", "0.1"):
+            assert report.count(f'{{"name":"{name}, area {area}","levels"') == 2
+            assert report.count(f"<dt>{name}, area {area}</dt><dd>keeps p = ") == 2
 
 
 def test_a_cell_counts_no_missing_clips_and_is_seeded():

@@ -10,11 +10,21 @@ from benchmarks import pictures
 from benchmarks.__main__ import main
 from captum_ext.data import SyntheticActions
 
-NAMES = {"eb", "ceb", "eb_r_ceb_r", "saliency_tubes", "grad_cam", "recurrent_gradient", "rise", "methods"}
+NAMES = {
+    "eb",
+    "ceb",
+    "eb_r_ceb_r",
+    "ep_3d_step",
+    "saliency_tubes",
+    "grad_cam",
+    "recurrent_gradient",
+    "rise",
+    "methods",
+}
 
 
 def test_every_method_gets_a_picture_of_the_same_clip(tmp_path, capsys):
-    tiny = ["--train", "1", "--test", "1", "--epochs", "1", "--masks", "4"]
+    tiny = ["--train", "1", "--test", "1", "--epochs", "1", "--masks", "4", "--iterations", "2"]
     assert main(["run", "pictures", "--output", str(tmp_path), *tiny]) == 0
     assert {path.stem for path in tmp_path.glob("*.webp")} == NAMES
     sizes = {}
@@ -26,7 +36,7 @@ def test_every_method_gets_a_picture_of_the_same_clip(tmp_path, capsys):
     assert sizes["eb_r_ceb_r"] == (one[0], 2 * one[1])
     facts = json.loads((tmp_path / "pictures.json").read_text())
     assert {len(scores) for scores in facts["evidence per frame"].values()} == {16}
-    assert "8 pictures" in capsys.readouterr().out
+    assert "9 pictures" in capsys.readouterr().out
 
 
 def test_the_middle_of_the_clip_is_the_explained_action():
