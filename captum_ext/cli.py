@@ -14,6 +14,7 @@ import shlex
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, replace
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_METHODS = ("eb", "ceb", "eb-r", "ceb-r")
+_METHODS = ("eb", "ceb", "eb-r", "ceb-r", "step", "ep-3d")
+_WITH_MASKS = ("step", "ep-3d")
 _NORMALIZATIONS = ("imagenet", "kinetics", "none")
 
 _RANDOM = "the weights are random: the maps show that everything runs, and nothing about the clip"
@@ -42,6 +44,7 @@ examples:
   captum-ext explain clip.mp4 --model r3d_18 --weights DEFAULT
   captum-ext explain clip.mp4 --checkpoint actions.pt --method ceb-r --target "disc left-right"
   captum-ext explain clip.mp4 --model resnet50 --weights DEFAULT --method eb,ceb --layer layer4
+  captum-ext explain clip.mp4 --model mvit_v2_s --weights DEFAULT --method step --areas 0.05,0.1
   captum-ext explain clip.mp4 --model mypackage.models:build --checkpoint last.ckpt --labels names.txt
 """
 
@@ -149,6 +152,15 @@ def _parser() -> argparse.ArgumentParser:
         default="support",
         help="what negative activations do (default: support)",
     )
+    what.add_argument(
+        "--areas",
+        metavar="SHARES",
+        type=_areas,
+        help="shares of the clip that step and ep-3d keep, with commas (default: 0.05,0.1,0.2)",
+    )
+    what.add_argument(
+        "--iterations", type=_positive, metavar="N", help="of step and ep-3d (default: those of the library)"
+    )
 
     clip = explain.add_argument_group("clip")
     clip.add_argument("--frames", type=_positive, default=16, help="spread over the clip (default: 16)")
@@ -177,6 +189,12 @@ def _parser() -> argparse.ArgumentParser:
 def _check_usage(arguments: argparse.Namespace) -> None:
     if arguments.model is None and arguments.checkpoint is None:
         arguments.error("give --model, or --checkpoint with a file of save_checkpoint")
+    masks = [method in _WITH_MASKS for method in arguments.method or ("the default",)]
+    for option in ("areas", "iterations"):
+        if getattr(arguments, option) is not None and not any(masks):
+            arguments.error(f"--{option} is for --method {' or '.join(_WITH_MASKS)}")
+    if arguments.layer not in (None, "list") and all(masks):
+        arguments.error(f"--layer is not for --method {' or '.join(_WITH_MASKS)}, which read no layer")
 
 
 def _methods(text: str) -> list[str]:
@@ -195,6 +213,19 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
     return number
+
+
+def _areas(text: str) -> list[float]:
+    areas = []
+    for part in text.split(","):
+        try:
+            area = float(part)
+        except ValueError:
+            area = 0.0
+        if not 0 < area < 1:
+            raise argparse.ArgumentTypeError(f"{part.strip()!r} is no share of the clip between 0 and 1")
+        areas.append(area)
+    return areas
 
 
 def _list_models(pattern: str) -> None:
@@ -216,7 +247,7 @@ def _explain(arguments: argparse.Namespace, command: Sequence[str]) -> None:
     from tqdm import tqdm
 
     from captum_ext.data import read_video
-    from captum_ext.explanation import explain, layer_shapes, save
+    from captum_ext.explanation import AREAS, explain, layer_shapes, save
     from captum_ext.models.loading import is_recurrent
 
     device = _device(arguments.device)
@@ -244,20 +275,25 @@ def _explain(arguments: argparse.Namespace, command: Sequence[str]) -> None:
         out = arguments.out or Path("explained", Path(arguments.clip).stem)
         _make_writable(out)
         bar.set_description_str(f"explaining by {', '.join(methods)}")
-        explanation = explain(
-            loaded,
-            clip,
-            methods,
-            target=arguments.target,
-            layer=arguments.layer,
-            step=arguments.step,
-            negative=arguments.negative,
-            show_progress=not arguments.quiet and sys.stderr.isatty(),
-        )
+        with warnings.catch_warnings(record=True) as caught:
+            explanation = explain(
+                loaded,
+                clip,
+                methods,
+                target=arguments.target,
+                layer=arguments.layer,
+                step=arguments.step,
+                negative=arguments.negative,
+                areas=arguments.areas or AREAS,
+                iterations=arguments.iterations,
+                show_progress=not arguments.quiet and sys.stderr.isatty(),
+            )
         bar.update()
         bar.set_description_str("writing")
-        paths = save(out, explanation, video, frames, _facts(arguments, command, loaded, device))
+        paths = save(out, explanation, video, frames, _facts(arguments, command, loaded, device, methods))
         bar.update()
+    for warning in caught:
+        print(f"captum-ext: warning: {warning.message}", file=sys.stderr)
     if loaded.weights == "random":
         print(f"captum-ext: warning: {_RANDOM}", file=sys.stderr)
     if not arguments.quiet:
@@ -266,7 +302,11 @@ def _explain(arguments: argparse.Namespace, command: Sequence[str]) -> None:
 
 
 def _facts(
-    arguments: argparse.Namespace, command: Sequence[str], loaded: LoadedModel, device: torch.device
+    arguments: argparse.Namespace,
+    command: Sequence[str],
+    loaded: LoadedModel,
+    device: torch.device,
+    methods: Sequence[Method],
 ) -> dict[str, object]:
     """What was run and how, for explanation.json and the report."""
     return {
@@ -280,19 +320,21 @@ def _facts(
         "negative": arguments.negative,
         "seed": arguments.seed,
         "device": str(device),
-        "note": _note(loaded),
+        "note": _note(loaded, methods),
     }
 
 
-def _note(loaded: LoadedModel) -> str:
+def _note(loaded: LoadedModel, methods: Sequence[Method]) -> str:
     notes = []
     if loaded.weights == "random":
         notes.append(f"{_RANDOM[0].upper()}{_RANDOM[1:]}.")
-    if loaded.reads == "frames":
+    if loaded.reads == "frames" and any(method not in _WITH_MASKS for method in methods):
         notes.append(
             "The model sees single frames, and the map of each has the same sum: the curve is the "
             "probability of the class in each frame."
         )
+    if loaded.reads == "frames" and any(method in _WITH_MASKS for method in methods):
+        notes.append("STEP and EP-3D explain the mean of the model's scores over the frames.")
     return " ".join(notes)
 
 
@@ -363,7 +405,7 @@ def _print_summary(loaded: LoadedModel, video: VideoClip, explanation: Explanati
     for name, value in {
         "clip": f"{video.path}: {len(times)} frames, {times[0]:.2f} to {times[-1]:.2f} s",
         "model": f"{loaded.name}, weights: {loaded.weights}",
-        "layer": explanation.layer,
+        "layer": explanation.layer or "-",
         "target": f"{explanation.label}{number}, probability {explanation.probability:.3f}{step}",
     }.items():
         print(f"{name:7} {value}")
@@ -375,7 +417,26 @@ def _print_summary(loaded: LoadedModel, video: VideoClip, explanation: Explanati
             start, end = window_seconds(result.window, video)
             window, seconds = f"frames {result.window[0]}-{result.window[1] - 1}", f"{start:.2f}-{end:.2f}"
         peak_at = f"frame {peak} at {times[peak]:.2f} s"
-        rows.append((METHODS[method], peak_at, window, seconds, f"{abs(result.convergence_delta):.4f}"))
+        delta = result.convergence_delta
+        dropped = "-" if delta is None else f"{abs(delta):.4f}"
+        rows.append((METHODS[method], peak_at, window, seconds, dropped))
+    _print_table(rows)
+    kept = [
+        (
+            METHODS[method],
+            f"{part.area:g}",
+            f"{part.volume:.3f}",
+            f"{part.probability:.3f}",
+            f"{part.original_probability:.3f}",
+        )
+        for method, result in explanation.results.items()
+        for part in result.kept
+    ]
+    if kept:
+        _print_table([("method", "area", "area kept", "probability kept", "of the whole clip"), *kept])
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print()
     for row in rows:

@@ -334,6 +334,6 @@ def _warn_of_failures(masks: ExtremalMasks, variant: Variant) -> None:
         n, a = missed.nonzero()[0].tolist()
         warn(
             f"the mask of example {n} keeps {float(masks.volumes[n, a]):.3g} of the clip instead of "
-            f"{masks.areas[a]:g}; take more iterations (settings=StepSettings(n_iter=...)), a greater "
+            f"{masks.areas[a]:g}; take more iterations (n_iter), a greater "
             "area_weight, or an area that smooth masks can have"
         )

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from captum_ext.attr import LayerExcitationBackprop, RecurrentExcitationBackprop
 from captum_ext.excitation.operand import Negative
 from captum_ext.explanation.choices import choose_layer, choose_step, choose_target
+from captum_ext.explanation.extremal import AREAS, SMOOTHNESS, KeptPart, kept_parts
 from captum_ext.explanation.forward import batches, look, output_of
 from captum_ext.grounding import frame_scores, greedy_window
 from captum_ext.models import VGGLSTM, FrameCNNLSTM
@@ -21,9 +22,16 @@ from captum_ext.models.loading import LoadedModel, is_recurrent
 
 __all__ = ["METHODS", "Explanation", "Method", "MethodResult", "explain"]
 
-Method = Literal["eb", "ceb", "eb-r", "ceb-r"]
+Method = Literal["eb", "ceb", "eb-r", "ceb-r", "step", "ep-3d"]
 
-METHODS: Mapping[Method, str] = {"eb": "EB", "ceb": "cEB", "eb-r": "EB-R", "ceb-r": "cEB-R"}
+METHODS: Mapping[Method, str] = {
+    "eb": "EB",
+    "ceb": "cEB",
+    "eb-r": "EB-R",
+    "ceb-r": "cEB-R",
+    "step": "STEP",
+    "ep-3d": "EP-3D",
+}
 """The methods and how the papers write them."""
 
 
@@ -32,13 +40,16 @@ class MethodResult:
     """What one method found.
 
     Attributes:
-        maps (Tensor): evidence summed over channels, float32, on the CPU.
-        scores (Tensor): S_t, one number per frame, float32: the sum of the map over space; for a model of
-            single frames, whose maps all have the same sum, the class's probability in each frame.
+        maps (Tensor): evidence summed over channels, of STEP and EP-3D the sum of their masks; float32, on
+            the CPU.
+        scores (Tensor): S_t, one number per frame, float32: the sum of the map over space; for Excitation
+            Backprop of a model of single frames, whose maps all have the same sum, the class's probability in
+            each frame.
         window (tuple of int or None): the greedy window, half-open [start, end) in frames; None for methods
             without contrast (which have no negative frames to stop it) and for models of single frames.
-        convergence_delta (float): the mass that units without support dropped; the mean over frames for a
-            model of single frames.
+        convergence_delta (float or None): the mass that units without support dropped; the mean over frames
+            for a model of single frames; None for methods that propagate no mass.
+        kept (tuple of KeptPart): the masks of STEP and EP-3D, one per area; empty for other methods.
 
     Shape:
         - maps: (T', h, w) with T' <= T
@@ -48,7 +59,8 @@ class MethodResult:
     maps: Tensor
     scores: Tensor
     window: tuple[int, int] | None
-    convergence_delta: float
+    convergence_delta: float | None
+    kept: tuple[KeptPart, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +68,7 @@ class Explanation:
     """What :func:`explain` found.
 
     Attributes:
-        layer (str): where the maps were read.
+        layer (str or None): where the maps were read; None if no method reads a layer.
         target (int): the class.
         label (str): its name, or ``"class N"``.
         probability (float): the model's probability of the class for the whole clip.
@@ -65,7 +77,7 @@ class Explanation:
         results (dict): per method.
     """
 
-    layer: str
+    layer: str | None
     target: int
     label: str
     probability: float
@@ -83,6 +95,8 @@ def explain(
     layer: str | None = None,
     step: int | None = None,
     negative: Negative = "support",
+    areas: Sequence[float] = AREAS,
+    iterations: int | None = None,
     show_progress: bool = False,
 ) -> Explanation:
     """Explain one clip by one or more methods.
@@ -90,7 +104,8 @@ def explain(
     Args:
         loaded (LoadedModel): the model, on the clip's device.
         clip (Tensor): the transformed clip.
-        methods (sequence of str): of ``"eb"``, ``"ceb"``, ``"eb-r"``, ``"ceb-r"``.
+        methods (sequence of str): of ``"eb"``, ``"ceb"``, ``"eb-r"``, ``"ceb-r"``, ``"step"``, ``"ep-3d"``.
+            The last two explain the mean of the scores of a model of single frames.
         target (str, optional): ``"auto"``, the class with the highest score; a label; or a class's number.
             Default: ``"auto"``
         layer (str, optional): dotted name of the layer whose map is read. Default: of
@@ -100,8 +115,12 @@ def explain(
         step (int, optional): time step to explain, for a model with scores at every step; negative ones
             count from the end. Default: the last
         negative (str, optional): see :class:`~captum_ext.attr.ExcitationBackprop`. Default: ``"support"``
-        show_progress (bool, optional): a bar on stderr while an image model goes through the frames.
-            Default: False
+        areas (sequence of float, optional): shares of the clip that STEP and EP-3D keep.
+            Default: (0.05, 0.1, 0.2)
+        iterations (int, optional): of STEP and EP-3D. Default: those of
+            :class:`~captum_ext.perturbation.StepSettings`
+        show_progress (bool, optional): a bar on stderr while an image model goes through the frames, or while
+            masks are optimised. Default: False
 
     Shape:
         - clip: (3, T, H, W)
@@ -111,7 +130,7 @@ def explain(
 
     Raises:
         ValueError: an unknown layer or label, a class or step out of range, a recurrent method for a model
-            without recurrence, a model that cannot run on this clip.
+            without recurrence, areas that masks cannot have, a model that cannot run on this clip.
         UnsupportedOperationError: evidence flows through an operation that has no rule.
 
     Example:
@@ -130,12 +149,27 @@ def explain(
                 f"has none (nn.LSTM, nn.GRU, nn.RNN, their cells, ReLULSTM); use {method.removesuffix('-r')}"
             )
     forward = look(loaded, clip)
-    layer = choose_layer(loaded.name, forward.layers, layer)
+    # Masks are found without looking into the model.
+    reads_layer = any(method not in SMOOTHNESS for method in methods)
+    layer = choose_layer(loaded.name, forward.layers, layer) if reads_layer else ""
     k = choose_target(target, forward.probabilities, loaded.labels)
     step = choose_step(step, forward.n_steps)
     probabilities = None if forward.per_frame is None else forward.per_frame[:, k].cpu()
     results = {}
     for method in methods:
+        if method in SMOOTHNESS:
+            maps, kept = kept_parts(
+                loaded,
+                clip,
+                method,
+                _unit(loaded.model, step, k),
+                forward.scores,
+                areas,
+                iterations,
+                show_progress,
+            )
+            results[method] = MethodResult(maps, frame_scores(maps[None, None])[0], None, None, kept)
+            continue
         maps, delta = _maps(loaded, clip, method, layer, (step, k), negative, show_progress)
         if loaded.reads == "clips":
             scores = _one_per_frame(frame_scores(maps[None, None])[0], clip.shape[1])
@@ -148,7 +182,7 @@ def explain(
             window = (start, end)
         results[method] = MethodResult(maps, scores, window, delta)
     return Explanation(
-        layer=layer,
+        layer=layer or None,
         target=k,
         label=loaded.labels[k] if loaded.labels else f"class {k}",
         probability=float(forward.probabilities[k]),
@@ -180,7 +214,6 @@ def _maps(
             )
         return _summed(maps), float(delta)
     explainer = LayerExcitationBackprop(model, layer, negative=negative)
-    averaged = step is None or isinstance(model, (VGGLSTM, FrameCNNLSTM))
     inputs = batches(loaded.reads, clip)
     parts, deltas = [], []
     with output_of(model, "average"):
@@ -188,7 +221,7 @@ def _maps(
         for batch in tqdm(inputs, method, leave=False, disable=hidden):
             maps, delta = explainer.attribute(
                 batch,
-                target=k if averaged else (step, k),
+                target=_unit(model, step, k),
                 contrastive=contrastive,
                 return_convergence_delta=True,
             )
@@ -196,6 +229,11 @@ def _maps(
             parts.append(maps if loaded.reads == "clips" else maps.transpose(0, 1)[None])
             deltas.append(delta)
     return _summed(torch.cat(parts, 2)), float(torch.cat(deltas).mean())
+
+
+def _unit(model: nn.Module, step: int | None, k: int) -> int | tuple[int, int]:
+    """The output to explain, where that of a reference model is averaged over its steps."""
+    return k if step is None or isinstance(model, (VGGLSTM, FrameCNNLSTM)) else (step, k)
 
 
 def _summed(maps: Tensor) -> Tensor:

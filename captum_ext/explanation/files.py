@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from captum_ext.data import VideoClip
 from captum_ext.data._atomic import replacing
-from captum_ext.explanation.explain import METHODS, Explanation
+from captum_ext.explanation.explain import METHODS, Explanation, MethodResult
+from captum_ext.explanation.extremal import KeptPart
 from captum_ext.grounding import peak_frame
 from captum_ext.visualization import (
     Report,
@@ -39,8 +41,10 @@ def save(
     """Write the overlays, the timeline, the report, the maps and a description of them all.
 
     ``overlay.mp4`` and ``overlay.webp`` show the clip and then each method's overlay, side by side. Negative
-    evidence is not painted. ``map.npz`` holds ``methods`` (M,), ``maps`` (M, T', h, w), ``scores`` (M, T) and
-    ``timestamps`` (T,) in seconds.
+    evidence is not painted. ``map.npz`` holds ``methods`` (M,), ``scores`` (M, T), ``timestamps`` (T,) in
+    seconds, and ``maps`` (M, T', h, w), or where maps differ in size ``maps_METHOD`` (T', h, w) for each
+    method; of STEP and EP-3D also ``areas`` (A,) and ``masks_METHOD`` (A, T, H, W). The report shows the clip
+    through each of these masks.
 
     Args:
         folder (Path): exists; files of an earlier run are replaced.
@@ -68,17 +72,31 @@ def save(
     _timeline(explanation, frames, str(facts["reads"])).save(timeline)
     _report(explanation, video, frames, fps, facts).save(report)
     with replacing(arrays) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            methods=np.array(list(results)),
-            maps=torch.stack([result.maps for result in results.values()]).numpy(),
-            scores=torch.stack([result.scores for result in results.values()]).numpy(),
-            timestamps=video.timestamps.numpy(),
-        )
+        np.savez_compressed(file, **_arrays(explanation, video))
     with replacing(description) as temporary:
         text = json.dumps({**facts, **_description(explanation, video)}, indent=2, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8", errors="replace")
     return paths
+
+
+def _arrays(explanation: Explanation, video: VideoClip) -> dict[str, Any]:
+    """What map.npz holds."""
+    results = explanation.results
+    arrays: dict[str, Any] = {
+        "methods": np.array(list(results)),
+        "scores": torch.stack([result.scores for result in results.values()]).numpy(),
+        "timestamps": video.timestamps.numpy(),
+    }
+    maps = {method: result.maps for method, result in results.items()}
+    if len({tuple(array.shape) for array in maps.values()}) == 1:
+        arrays["maps"] = torch.stack(list(maps.values())).numpy()
+    else:
+        arrays |= {f"maps_{method}": array.numpy() for method, array in maps.items()}
+    for method, result in results.items():
+        if result.kept:
+            arrays["areas"] = np.array([part.area for part in result.kept])
+            arrays[f"masks_{method}"] = torch.stack([part.mask for part in result.kept]).numpy()
+    return arrays
 
 
 def window_seconds(window: tuple[int, int], video: VideoClip) -> tuple[float, float]:
@@ -137,22 +155,37 @@ def _description(explanation: Explanation, video: VideoClip) -> dict[str, object
                 "window_frames": result.window,
                 "window_seconds": result.window and window_seconds(result.window, video),
                 "convergence_delta": result.convergence_delta,
+                **_kept(result),
             }
             for method, result in explanation.results.items()
         },
     }
 
 
+def _kept(result: MethodResult) -> dict[str, object]:
+    """What is told of masks."""
+    if not result.kept:
+        return {}
+    return {
+        "original_probability": result.kept[0].original_probability,
+        "kept": [
+            {"area": part.area, "volume": part.volume, "probability": part.probability}
+            for part in result.kept
+        ],
+    }
+
+
 def _timeline(explanation: Explanation, frames: Tensor, reads: str) -> Image.Image:
     """One strip per method, below each other."""
-    curve = "; the curve is its probability in each frame" if reads == "frames" else ""
+    curve = "; the curve is its probability in each frame"
     strips = [
         timeline_strip(
             frames,
             result.maps,
             result.scores,
             window=result.window,
-            title=f"{METHODS[method]}: {explanation.label}{curve}",
+            title=f"{METHODS[method]}: {explanation.label}"
+            + (curve if reads == "frames" and not result.kept else ""),
         )
         for method, result in explanation.results.items()
     ]
@@ -180,9 +213,25 @@ def _report(
                 "probability": explanation.probability,
                 "model": facts["model"],
                 "weights": facts["weights"],
-                "layer": explanation.layer,
+                **({"layer": explanation.layer} if explanation.layer else {}),
             },
             note=str(facts.get("note", "")),
         )
     )
+    for method, result in results.items():
+        for part in result.kept:
+            report.add_entry(_seen_through(METHODS[method], part, frames, fps))
     return report
+
+
+def _seen_through(name: str, part: KeptPart, frames: Tensor, fps: float) -> ReportEntry:
+    """The clip through the mask of one area."""
+    kept, whole = f"{part.probability:.2g}", f"{part.original_probability:.2g}"
+    return ReportEntry(
+        title=f"{name}, area {part.area:g}: keeps p = {kept} of {whole}",
+        frames=frames,
+        fps=fps,
+        maps={name: part.mask},
+        metadata={"area asked for": part.area, "area kept": part.volume, "probability": part.probability},
+        see_through=True,
+    )

@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from captum_ext.attr._scores import Scores
 from captum_ext.models import VGGLSTM, FrameCNNLSTM
 from captum_ext.models.loading import LoadedModel
 from captum_ext.models.vgg_lstm import Output
@@ -22,12 +23,16 @@ _FRAMES_AT_ONCE = 8
 
 @dataclass(frozen=True, eq=False)
 class Forward:
-    """What one forward pass shows: probabilities of the clip (K,) and of its frames (T, K), the layers."""
+    """What one forward pass shows: probabilities of the clip (K,) and of its frames (T, K), the layers.
+
+    ``scores`` says whether the model returns logits or probabilities.
+    """
 
     probabilities: Tensor
     per_frame: Tensor | None
     n_steps: int | None
     layers: dict[str, tuple[int, ...]]
+    scores: Scores
 
 
 def layer_shapes(loaded: LoadedModel, clip: Tensor) -> dict[str, tuple[int, ...]]:
@@ -70,15 +75,16 @@ def look(loaded: LoadedModel, clip: Tensor) -> Forward:
         shape = _map_shape(calls[name], loaded.reads, size)
         if shape is not None:
             layers[name] = shape
+    scores_are: Scores = "probabilities" if _is_softmax(joined) else "logits"
     if loaded.reads == "frames":
         per_frame = _probabilities(joined)
-        return Forward(per_frame.mean(0), per_frame, None, layers)
+        return Forward(per_frame.mean(0), per_frame, None, layers, scores_are)
     if joined.dim() == 3:
         per_step = _probabilities(joined[0])
         # Scores at fewer steps than frames cannot be laid beside the frames.
         laid = per_step if len(per_step) == n_frames else None
-        return Forward(_probabilities(joined.mean(1))[0], laid, len(per_step), layers)
-    return Forward(_probabilities(joined)[0], None, None, layers)
+        return Forward(_probabilities(joined.mean(1))[0], laid, len(per_step), layers, scores_are)
+    return Forward(_probabilities(joined)[0], None, None, layers, scores_are)
 
 
 def batches(reads: str, clip: Tensor) -> Sequence[Tensor]:
@@ -172,7 +178,9 @@ def _map_shape(
 
 def _probabilities(scores: Tensor) -> Tensor:
     """Softmax over the last axis, unless the model has already applied it."""
+    return scores if _is_softmax(scores) else scores.softmax(-1)
+
+
+def _is_softmax(scores: Tensor) -> bool:
     sums = scores.sum(-1)
-    if (scores >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
-        return scores
-    return scores.softmax(-1)
+    return bool((scores >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)

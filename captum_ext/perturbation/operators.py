@@ -48,8 +48,7 @@ class _Interpolation(torch.autograd.Function):
         intervals = len(levels) - 1
         shape = (*masks.shape[:1], *levels.shape[1:])
         if intervals == 1:
-            below = levels[0]
-            slope = levels[1] - below
+            below, above = levels[0], levels[1]
             position = masks
         else:
             position = masks * intervals
@@ -57,10 +56,10 @@ class _Interpolation(torch.autograd.Function):
             position = position - lower
             index = lower.long().expand(shape)
             below = levels.gather(0, index)
-            slope = levels.gather(0, index + 1).sub_(below)
-        ctx.save_for_backward(slope)
+            above = levels.gather(0, index + 1)
+        ctx.save_for_backward(above - below)
         ctx.intervals, ctx.channel_axis = intervals, channel_axis
-        return torch.addcmul(below, position, slope)
+        return torch.lerp(below, above, position)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
@@ -113,6 +112,10 @@ def _blur_matrix(side: int, sigma: float, renormalized: bool) -> Tensor:
 
 def mean_frame(x: Tensor, time_axis: int) -> Tensor:
     """The mean over the frames of a clip in every frame; of a single image, its mean colour.
+
+    Args:
+        x (Tensor): clips.
+        time_axis (int): the axis of the frames.
 
     Shape:
         x (N, C, T, H, W), or with C elsewhere; the result the same.

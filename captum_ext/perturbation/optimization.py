@@ -113,16 +113,17 @@ def optimize_masks(
             seeds.grad = gradient.nan_to_num_(0.0, 0.0, 0.0)
             optimizer.step()
             seeds.copy_(torch.where(moving[..., None, None, None], seeds.clamp(0, 1), before))
-            if settings.plateau and settings.stops_at(i):
-                moving = moving & ~_flat(losses[: i + 1], settings.plateau, settings.plateau_tolerance)
+            window = settings.window_at(i)
+            if window is not None:
+                moving = moving & ~_flat(losses[: i + 1], window, settings.plateau_tolerance)
         on_iteration(shown)
-        if settings.plateau and settings.stops_at(i) and not moving.any():
+        if window is not None and not moving.any():
             break
-    _check(finite)
     with torch.no_grad():
         if not settings.last_forward:
             visible = space.visible(space.masks(seeds))
         _, probabilities = _reward(log_probability, perturbation, visible, variant, settings.reward)
+        _check(torch.cat([finite, probabilities.isfinite()[None]]))
     return OptimizedMasks(
         seeds.detach(),
         visible.detach().clamp(0, 1),

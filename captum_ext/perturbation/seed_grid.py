@@ -97,12 +97,21 @@ def padded_grid(size: tuple[int, int], step: int, sigma: float) -> SeedGrid:
 
     Pixels see seeds farther away on one side than on the other, and at the right and lower edge the margin
     may be narrower (research of the published code: 112 pixels become 134, 224 become 260).
+
+    Raises:
+        ValueError: a sigma for which this geometry would not cover the frame.
     """
     margin = int(sigma)
     padding = 1 + math.ceil((margin + sigma) / step)
     radius = 1 + math.ceil(sigma / step)
     seeds = tuple(math.ceil(side / step) for side in size)
     blocks = tuple(count + 2 * padding - 2 * radius for count in seeds)
+    region = [step * (count - 1) + 1 for count in blocks]
+    if any(margin + side > reach for side, reach in zip(size, region, strict=True)):
+        raise ValueError(
+            f"sigma {sigma} is too small for the margin of seeds {step} pixels apart: the masks would not "
+            "cover the frame; take a greater sigma, or margin=False"
+        )
     return SeedGrid(
         size,
         step,
@@ -112,6 +121,6 @@ def padded_grid(size: tuple[int, int], step: int, sigma: float) -> SeedGrid:
         origin=margin,
         seeds=(seeds[0], seeds[1]),
         blocks=(blocks[0], blocks[1]),
-        region=(slice(0, step * (blocks[0] - 1) + 1), slice(0, step * (blocks[1] - 1) + 1)),
+        region=(slice(0, region[0]), slice(0, region[1])),
         visible=(slice(margin, margin + size[0]), slice(margin, margin + size[1])),
     )

@@ -11,6 +11,11 @@ from torch import Tensor
 __all__ = ["STEP_PAPER", "STEP_REFERENCE", "StepSettings"]
 
 
+# Adam moves a seed by its full step however small the gradient is, down to this. Gradients of seeds are about
+# 1e-2; a smaller epsilon would turn rounding errors into moves, and no two ways of batching would agree.
+_EPSILON = 1e-5
+
+
 @dataclass(frozen=True)
 class StepSettings:
     """Settings of extremal perturbation; the defaults are ours.
@@ -95,10 +100,11 @@ class StepSettings:
         """The first iteration with STEP's loss."""
         return 3 * self.n_iter // 10 if self.smoothness_start is None else self.smoothness_start
 
-    def stops_at(self, iteration: int) -> bool:
-        """Whether losses are compared after an iteration: two windows of the whole energy must be over."""
+    def window_at(self, iteration: int) -> int | None:
+        """``plateau`` where losses are compared after an iteration: at each window from the second on."""
         done = iteration + 1 - self.smoothness_begins
-        return self.plateau is not None and done >= 2 * self.plateau and done % self.plateau == 0
+        compared = self.plateau is not None and done >= 2 * self.plateau and done % self.plateau == 0
+        return self.plateau if compared else None
 
     def __post_init__(self) -> None:
         at_least = {"n_iter": 1, "n_levels": 2, "seed_step": 1, "plateau": 1, "smoothness_start": 0}
@@ -148,7 +154,7 @@ class StepSettings:
         """The optimiser of the seeds."""
         rate = self.learning_rate or min(0.2, 5 / self.n_iter)
         if self.optimizer == "adam":
-            return torch.optim.Adam([seeds], lr=rate)
+            return torch.optim.Adam([seeds], lr=rate, eps=_EPSILON)
         return torch.optim.SGD([seeds], lr=rate, momentum=self.momentum, dampening=self.dampening)
 
 

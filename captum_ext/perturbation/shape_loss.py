@@ -17,6 +17,9 @@ __all__ = ["ShapeLoss", "ellipsoid", "n_positions"]
 def ellipsoid(shape: tuple[int, int, int]) -> Tensor:
     """An ellipsoid of ones in a box of zeros, (T_K, H_K, W_K), in float64; a side of 1 spans nothing.
 
+    Raises:
+        ValueError: a box so small that no voxel's centre lies in the ellipsoid.
+
     References:
         Li et al., WACV 2021, eq. 8.
     """
@@ -28,7 +31,13 @@ def ellipsoid(shape: tuple[int, int, int]) -> Tensor:
     ]
     distance = squares[0][:, None, None] + squares[1][None, :, None] + squares[2]
     # Symmetric points must not be told apart by rounding.
-    return (distance <= 1 + 1e-9).double()
+    inside = (distance <= 1 + 1e-9).double()
+    if not inside.any():
+        raise ValueError(
+            f"a smoothness kernel of {_sides(shape)} holds no voxel; take an odd number, or more than 4, of "
+            "frames and pixels"
+        )
+    return inside
 
 
 def n_positions(
@@ -97,6 +106,7 @@ class ShapeLoss:
                 "explain a longer or larger clip, or choose a smaller kernel in the settings"
             )
         self._kernel = ellipsoid(kernel).to(like)
+        self._full = torch.tensor(counts, dtype=like.dtype, device=like.device)
         self._volume = self._sums(like.new_ones(1, *size))
         n_positions = self._volume.shape[1]
         if max(counts) >= n_positions:
@@ -113,8 +123,7 @@ class ShapeLoss:
         n = means.shape[1]
         if not self.balanced:
             return (filled + empty).mean(1)
-        counts = torch.tensor(self.counts)
-        return filled.sum(1) / counts + empty.sum(1) / (n - counts)
+        return filled.sum(1) / self._full + empty.sum(1) / (n - self._full)
 
     def _sums(self, masks: Tensor) -> Tensor:
         """The sum of the mask under each ellipsoid, (G, positions)."""

@@ -27,5 +27,5 @@ def top_share(rows: Tensor, count: int) -> Tensor:
     rows = rows.detach()
     threshold = torch.kthvalue(rows, rows.shape[-1] - count + 1, dim=-1, keepdim=True).values
     above, tied = rows > threshold, rows == threshold
-    left = (count - above.sum(-1, keepdim=True)) / tied.sum(-1, keepdim=True)
-    return torch.where(tied, left.to(rows.dtype), above.to(rows.dtype))
+    left = (count - above.sum(-1, keepdim=True)).to(rows.dtype) / tied.sum(-1, keepdim=True)
+    return torch.where(tied, left, above.to(rows.dtype))

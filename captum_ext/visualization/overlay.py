@@ -148,6 +148,15 @@ def palette(negative: Negative, opacity: float = 1.0) -> Tensor:
     return torch.cat([lookup_table(SEQUENTIAL if negative == "hide" else DIVERGING), alpha[:, None]], dim=1)
 
 
+def shade() -> Tensor:
+    """Return the colour and alpha of each level of a mask: level 0 is hidden in black, level 255 is clear.
+
+    Returns:
+        Tensor: uint8 RGBA, shape (256, 4), alpha not premultiplied.
+    """
+    return F.pad(torch.arange(255, -1, -1, dtype=torch.uint8)[:, None], (3, 0))
+
+
 def _upsample(maps: Tensor, size: tuple[int, int, int]) -> Tensor:
     T, H, W = size
     if len(maps) == T:  # frames stay apart: no evidence leaks into the frame before or after

@@ -4,13 +4,20 @@
 // the found window is marked in the top strip, the curve lies between TOP and BOTTOM.
 const STRIP = 5, TOP = 12, BOTTOM = 96;
 
-// 256 x RGBA for maps of which only positive evidence is shown, and for signed ones.
+// 256 x RGBA for maps of which only positive evidence is shown, for signed ones, and for masks.
 const palettes = JSON.parse(document.getElementById("palettes").textContent);
+
+const TEXTS = {
+  hide: { heat: "weak to strong evidence", curve: "evidence per frame S\u209c", what: "the evidence found by" },
+  show: { heat: "evidence against (blue) and for (red)", curve: "evidence per frame S\u209c", what: "the evidence found by" },
+  mask: { heat: "hidden to kept", curve: "share of the frame that is kept", what: "only what is kept by" },
+};
 
 function startPlayer(player) {
   const data = JSON.parse(player.querySelector("script").textContent);
   player.append(document.getElementById("player").content.cloneNode(true));
-  const palette = palettes[data.signed ? 1 : 0];
+  const kind = data.seeThrough ? "mask" : data.signed ? "show" : "hide";
+  const palette = palettes[kind], texts = TEXTS[kind];
   const find = (selector) => player.querySelector(selector);
   const clip = find(".clip"), evidence = find(".evidence"), curve = find(".curve"), play = find(".play");
   const state = { frame: 0, method: data.methods[0], playing: false };
@@ -92,7 +99,8 @@ function startPlayer(player) {
     find(".key-window").hidden = !found;
     find(".key-window span").textContent = found ? `found by ${state.method.name}: ${interval(found)}` : "";
     find(".key-box").hidden = find(".boxes-toggle").hidden = data.boxes.length === 0;
-    find(".key-heat span").textContent = data.signed ? "evidence against (blue) and for (red)" : "weak to strong evidence";
+    find(".key-curve span").textContent = texts.curve;
+    find(".key-heat span").textContent = texts.heat;
     find(".key-heat i").style.backgroundImage = gradient(palette);
   }
   const interval = ([start, end]) => `frames ${start} to ${end - 1}`;
@@ -109,7 +117,8 @@ function startPlayer(player) {
     find(".dot").style.left = `${(100 * x) / data.frames}%`;
     find(".dot").style.top = `${height(score)}%`;
     const inside = data.spans.some(([start, end]) => start <= state.frame && state.frame < end);
-    const facts = [`${(state.frame / data.fps).toFixed(2)} s`, `S = ${shortNumber(score)}`];
+    const measure = data.seeThrough ? `${shortNumber(100 * score)} % kept` : `S = ${shortNumber(score)}`;
+    const facts = [`${(state.frame / data.fps).toFixed(2)} s`, measure];
     if (inside) facts.push("in the true span");
     const counter = document.createElement("b"), rest = document.createElement("span");
     counter.textContent = `Frame ${state.frame}`;
@@ -132,7 +141,7 @@ function startPlayer(player) {
       button.setAttribute("aria-pressed", data.methods[i] === method);
     });
     find(".method-name").textContent = method.name;
-    evidence.setAttribute("aria-label", `Clip with the evidence found by ${method.name}`);
+    evidence.setAttribute("aria-label", `Clip with ${texts.what} ${method.name}`);
     drawCurve();
     drawLegend();
     draw();

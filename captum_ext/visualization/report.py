@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_ext.visualization.boxes import boxes_by_frame
-from captum_ext.visualization.overlay import levels, palette
+from captum_ext.visualization.overlay import levels, palette, shade
 from captum_ext.visualization.report_entry import ReportEntry
 from captum_ext.visualization.sprite import sprite_sheet
 
@@ -121,7 +121,13 @@ class Report:
                 "style_hash": _csp_hash(style),
                 "script": script,
                 "script_hash": _csp_hash(script),
-                "palettes": _json([palette("hide").flatten().tolist(), palette("show").flatten().tolist()]),
+                "palettes": _json(
+                    {
+                        "hide": palette("hide").flatten().tolist(),
+                        "show": palette("show").flatten().tolist(),
+                        "mask": shade().flatten().tolist(),
+                    }
+                ),
                 "contents": self._contents(),
                 "sections": "\n".join(
                     f'<section id="s{i}">{f"<h2>{escape(title)}</h2>" if title else ""}{body}</section>'
@@ -158,11 +164,12 @@ def _player_data(entry: ReportEntry, max_side: int) -> dict[str, object]:
     T, _, H, W = entry.frames.shape
     frames = _reduced(entry.frames, max_side)
     height, width = frames.shape[2:]
+    peak = 1.0 if entry.see_through else None  # masks are shown as they are, maps relative to their peak
     methods = [
         {
             "name": method,
             "levels": sprite_sheet(
-                levels(maps, (T, height, width), negative=entry.negative).unsqueeze(1), quality=60
+                levels(maps, (T, height, width), negative=entry.negative, peak=peak).unsqueeze(1), quality=60
             ),
             "scores": [float(f"{score:.6g}") for score in entry.curve(method).tolist()],
             "window": entry.windows.get(method),
@@ -176,6 +183,7 @@ def _player_data(entry: ReportEntry, max_side: int) -> dict[str, object]:
         "height": height,
         "fps": entry.fps,
         "signed": entry.negative == "show",
+        "seeThrough": entry.see_through,
         "clip": sprite_sheet(frames),
         "methods": methods,
         "spans": list(entry.spans),

@@ -29,6 +29,9 @@ class ReportEntry:
         metadata (mapping of str to object): Facts in a line under the title, such as the predicted class.
         note (str): A remark under them.
         negative (str): ``"hide"`` or ``"show"`` evidence against. Default: ``"hide"``.
+        see_through (bool): The maps are masks in 0..1, and the clip is seen through them: dark where a mask
+            is 0. The curve of a method left out of ``scores`` is then the share of each frame that the mask
+            keeps. Default: False.
 
     Shape:
         - frames: (T, 3, H, W)
@@ -58,6 +61,7 @@ class ReportEntry:
     metadata: Mapping[str, object] = field(default_factory=dict)
     note: str = ""
     negative: Negative = "hide"
+    see_through: bool = False
 
     def __post_init__(self) -> None:
         where = f"entry {self.title!r}: "
@@ -68,6 +72,11 @@ class ReportEntry:
             raise ValueError(f"{where}maps must hold at least one method's map.")
         for method, maps in self.maps.items():
             check_maps(maps, T, f"{where}maps[{method!r}]")
+            if self.see_through and not bool(((maps >= 0) & (maps <= 1)).all()):
+                raise ValueError(
+                    f"{where}maps[{method!r}] must lie in 0..1 to be seen through; it has values from "
+                    f"{float(maps.min()):.4g} to {float(maps.max()):.4g}."
+                )
         for name, per_method in (("scores", self.scores), ("windows", self.windows)):
             unknown = sorted(set(per_method) - set(self.maps))
             if unknown:
@@ -82,7 +91,7 @@ class ReportEntry:
             boxes_by_frame(self.boxes, T)
 
     def curve(self, method: str) -> Tensor:
-        """Return a method's curve S_t: the one given, else the sum of its map over space.
+        """Return a method's curve S_t: the one given, else the sum of its map over space, of masks the mean.
 
         Args:
             method (str): A key of ``maps``.
@@ -92,6 +101,7 @@ class ReportEntry:
         """
         if method in self.scores:
             return self.scores[method].detach().float()
-        steps = self.maps[method].detach().float().sum((1, 2))
+        maps = self.maps[method].detach().float()
+        steps = maps.mean((1, 2)) if self.see_through else maps.sum((1, 2))
         T = len(self.frames)
         return F.interpolate(steps[None, None], T, mode="linear", align_corners=False)[0, 0]

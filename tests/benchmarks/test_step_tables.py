@@ -1,4 +1,4 @@
-"""The STEP paper's tables and the cost of an iteration come from commands; in tiny runs, figures mean nothing."""
+"""The STEP paper's tables and the cost of an iteration, by command; in tiny runs the figures mean nothing."""
 
 import json
 import math

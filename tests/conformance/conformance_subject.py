@@ -62,9 +62,7 @@ class Family:
 
 IMAGES = Family(lambda variant: seeded(ImageToy(variant)), (CHANNELS, HEIGHT, WIDTH))
 CLIPS = Family(lambda variant: seeded(ClipToy(variant)), (CHANNELS, STEPS, HEIGHT, WIDTH))
-CLIPS_TIME_FIRST = Family(
-    lambda variant: seeded(TimeFirstToy(variant)), (STEPS, CHANNELS, HEIGHT, WIDTH)
-)
+CLIPS_TIME_FIRST = Family(lambda variant: seeded(TimeFirstToy(variant)), (STEPS, CHANNELS, HEIGHT, WIDTH))
 CLIPS_3D = Family(lambda variant: seeded(Conv3dToy(variant)), (CHANNELS, STEPS, HEIGHT, WIDTH))
 CAPTIONS = Family(
     lambda variant: seeded(CaptionToy(variant)),
