@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 import torch
@@ -93,15 +94,17 @@ def _map(masks: Tensor, short_side: int) -> Tensor:
 
 
 def _checked_areas(areas: float | Sequence[float]) -> tuple[float, ...]:
-    areas = (areas,) if isinstance(areas, int | float) else tuple(areas)
-    if not areas:
+    if isinstance(areas, str) or not isinstance(areas, Real | Iterable):
+        raise TypeError(f"areas must be numbers, got {areas!r}")
+    given = (float(areas),) if isinstance(areas, Real) else tuple(areas)
+    if not given:
         raise ValueError("areas is empty; give at least one share of the clip, such as 0.1")
-    for area in areas:
-        if isinstance(area, bool) or not isinstance(area, int | float):
+    for area in given:
+        if isinstance(area, bool) or not isinstance(area, Real):
             raise TypeError(f"areas must be numbers, got {area!r}")
         if not 0 < area < 1:
             raise ValueError(f"areas are shares of the clip between 0 and 1, got {area}")
-    return tuple(map(float, areas))
+    return tuple(map(float, given))
 
 
 def _check_request(request: Request) -> None:

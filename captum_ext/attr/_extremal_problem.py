@@ -133,6 +133,7 @@ class Problem:
         self.short_side = min(height, width)
         self.exact = torch.promote_types(x.dtype, torch.float32)
         self._autocast = _ambient_autocast(x.device)
+        self._reached = False
         with full_precision(x.device), torch.no_grad():
             levels = _levels(clip.to(self.exact), axes.index("T"), request, self.short_side)
             self.perturbation = Perturbation(levels, axes.index("C"))
@@ -144,6 +145,11 @@ class Problem:
         """Optimise the masks of all areas, some at a time."""
         request, n = self.request, len(self.x)
         some = request.perturbations_per_eval
+        if isinstance(initial_seeds, Tensor) and initial_seeds.shape[1:2] != (len(areas),):
+            raise ValueError(
+                f"initial_seeds must have one entry on axis 1 for each of the {len(areas)} areas, got the "
+                f"shape {tuple(initial_seeds.shape)}"
+            )
         groups = [areas[start : start + some] for start in range(0, len(areas), some)]
         found = []
         total = len(groups) * request.settings.n_iter
@@ -169,7 +175,8 @@ class Problem:
         ) as progress:
             for step in range(n_steps):
                 progress.set_description(f"bisection {step + 1}/{n_steps}")
-                middle = (low + high) / 2
+                # Less than a pixel, or all but less than one, is no area.
+                middle = ((low + high) / 2).clamp(1 / masks[0].numel(), 1 - 1 / masks[0].numel())
                 found = self.optimize([middle.tolist()], seeds, progress)
                 kept = found.probabilities[0] >= thresholds
                 rows = kept.view(-1, 1, 1, 1)
@@ -201,6 +208,8 @@ class Problem:
             def on_iteration(probabilities: Tensor) -> None:
                 nonlocal done
                 done += 1
+                if not self._reached:
+                    raise _not_followed()
                 progress.update()
                 # To show the probability is to wait for the device.
                 if request.show_progress and (done % 10 == 0 or done == request.settings.n_iter):
@@ -240,17 +249,19 @@ class Problem:
     def _log_probability(self, perturbed: Tensor, kept: bool) -> Tensor:
         """Of perturbed inputs (A, N, ...), (A, N)."""
         n_areas, n = perturbed.shape[:2]
+        if torch.is_grad_enabled() and not self._reached:
+            # A model that detaches its inputs still has a gradient, that of its weights.
+            perturbed.register_hook(self._note_gradient)  # type: ignore[no-untyped-call]
         rows = perturbed.flatten(0, 1).to(self.x.dtype)
         output = self._call(rows.squeeze(2) if self.is_image else rows, n_areas)
         target = expand_target(self.request.target, n_areas)
         log_p = log_probability(output, target, self.request.scores, n_areas * n, kept)
         if torch.is_grad_enabled() and not log_p.requires_grad:
-            raise ValueError(
-                "the model's output does not depend on its inputs in a way torch can follow (a part of it "
-                "runs under no_grad, through NumPy, detaches its result, or is constant), so masks cannot be "
-                "optimised; Rise needs no gradients"
-            )
+            raise _not_followed()
         return log_p.view(n_areas, n)
+
+    def _note_gradient(self, _gradient: Tensor) -> None:
+        self._reached = True
 
     def _call(self, rows: Tensor, times: int) -> Tensor:
         def forward(*args: object) -> Tensor:
@@ -284,10 +295,21 @@ class Problem:
         )
 
 
+def _not_followed() -> ValueError:
+    return ValueError(
+        "the model's output does not depend on its inputs in a way torch can follow (a part of it runs under "
+        "no_grad, through NumPy, detaches its result, or is constant), so masks cannot be optimised; Rise "
+        "needs no gradients"
+    )
+
+
 def _levels(clip: Tensor, time_axis: int, request: Request, short_side: int) -> list[Tensor]:
     """From the hidden clip to the clip itself."""
     if request.baselines is not None:
-        (baseline,) = request.baselines if isinstance(request.baselines, tuple) else (request.baselines,)
+        given = request.baselines if isinstance(request.baselines, tuple) else (request.baselines,)
+        if len(given) != 1 or not isinstance(given[0], int | float | Tensor):
+            raise TypeError(f"baselines must be a number or a tensor, got {request.baselines!r}")
+        (baseline,) = given
         if isinstance(baseline, Tensor):
             baseline = baseline.detach()
             if baseline.dim() == 4 and request.inputs[0].dim() == 4:
@@ -324,8 +346,8 @@ def _warn_of_failures(masks: ExtremalMasks, variant: Variant) -> None:
     if history.shape[2] > 1 and bool(flat.any()):
         n, a = flat.nonzero()[0].tolist()
         warn(
-            f"the probability of example {n} stayed at {float(history[n, a, 0]):.4g} whatever the mask of "
-            f"area {masks.areas[a]:g} showed, so this mask shows the losses of area and shape and no "
+            f"the probability of example {n} stayed at {abs(float(history[n, a, 0])):.4g} whatever the "
+            f"mask of area {masks.areas[a]:g} showed, so this mask shows the losses of area and shape and no "
             "evidence; is the model's score constant or saturated?"
         )
     asked = torch.tensor(masks.areas, dtype=masks.volumes.dtype, device=masks.volumes.device)

@@ -162,7 +162,7 @@ def explain(
                 loaded,
                 clip,
                 method,
-                _unit(loaded.model, step, k),
+                k if step is None else (step, k),
                 forward.scores,
                 areas,
                 iterations,

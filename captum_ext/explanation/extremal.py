@@ -57,7 +57,7 @@ def kept_parts(
     """The map (T, H, W) of all areas, and what the mask of each keeps."""
     model = loaded.model if loaded.reads == "clips" else _MeanOfFrames(loaded.model)
     settings = StepSettings() if iterations is None else StepSettings(n_iter=iterations)
-    with output_of(loaded.model, "average"):
+    with output_of(loaded.model, "steps"):
         maps, found = SpatioTemporalExtremalPerturbation(model).attribute(
             clip[None],
             target=target,

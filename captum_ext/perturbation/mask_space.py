@@ -71,6 +71,7 @@ class MaskSpace:
                 settings.kernel_to_the_edges,
                 settings.balanced,
                 like,
+                settings.tie_tolerance,
             )
 
     def masks(self, seeds: Tensor) -> Tensor:
@@ -86,7 +87,7 @@ class MaskSpace:
         settings = self.settings
         groups = masks.flatten(0, 1)
         rows = groups.flatten(2) if self._evenly else groups.flatten(1).unsqueeze(1)
-        losses = settings.area_weight_at(iteration) * area_loss(rows, self._counts)
+        losses = settings.area_weight_at(iteration) * area_loss(rows, self._counts, settings.tie_tolerance)
         if self._shape_loss is not None and iteration >= settings.smoothness_begins:
             losses = losses + settings.smoothness_weight * self._shape_loss(groups)
         return losses.view(masks.shape[:2])
@@ -100,11 +101,19 @@ def _n_full(
     settings: StepSettings,
 ) -> int:
     """How many ellipsoids should be full."""
-    if settings.kernel_count == "share":
-        return max(1, round(area * n_positions(size, kernel, stride, settings.kernel_to_the_edges)))
-    exact = settings.kernel_count == "volume"
+    n = n_positions(size, kernel, stride, settings.kernel_to_the_edges)
+    if settings.kernel_count == "share" and n > 1:
+        return min(max(1, round(area * n)), n - 1)
+    exact = settings.kernel_count != "sphere"
     volume = ellipsoid(kernel).sum().item() if exact else int(math.prod(kernel) * 0.5236)
-    return math.ceil(area * math.prod(size) / volume)
+    count = math.ceil(area * math.prod(size) / volume)
+    if count >= n:
+        sides = " x ".join(map(str, kernel))
+        raise ValueError(
+            f"an area of {area} has the volume of {count} smoothness kernels of {sides}, which have {n} "
+            "positions; choose a smaller area or kernel"
+        )
+    return count
 
 
 def _count(area: float, n: int, settings: StepSettings) -> int:

@@ -74,19 +74,23 @@ class SeedGrid:
 
 
 def centred_grid(size: tuple[int, int], step: int, sigma: float) -> SeedGrid:
-    """One seed in the middle of each block, blocks centred on the frame, no margin."""
-    seeds = tuple(math.ceil(side / step) for side in size)
-    begin = [(count * step - side) // 2 for count, side in zip(seeds, size, strict=True)]
+    """One seed in the middle of each block, blocks centred on the frame, no margin.
+
+    Seeds go on beyond the frame as far as they reach into it. Without them the smooth maximum of equal seeds
+    is higher at the border than inside, and the area's loss keeps the border.
+    """
+    blocks = tuple(math.ceil(side / step) for side in size)
+    begin = [(count * step - side) // 2 for count, side in zip(blocks, size, strict=True)]
     radius = 1 + math.ceil(sigma / step)
     return SeedGrid(
         size,
         step,
         sigma,
         radius,
-        first=-radius,
-        origin=(step - 1) / 2,
-        seeds=(seeds[0], seeds[1]),
-        blocks=(seeds[0], seeds[1]),
+        first=0,
+        origin=(step - 1) / 2 - radius * step,
+        seeds=(blocks[0] + 2 * radius, blocks[1] + 2 * radius),
+        blocks=(blocks[0], blocks[1]),
         region=(slice(begin[0], begin[0] + size[0]), slice(begin[1], begin[1] + size[1])),
         visible=(slice(0, size[0]), slice(0, size[1])),
     )

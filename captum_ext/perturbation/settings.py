@@ -48,6 +48,8 @@ class StepSettings:
             many as have its ``"volume"``, or the same with 0.5236 of their box as the volume (``"sphere"``).
         kernel_to_the_edges (bool): the ellipsoids cover all frames; otherwise those that fit in whole count.
         balanced (bool): filled and empty ellipsoids weigh the same in total, not each the same.
+        tie_tolerance (float): values of a mask that differ by no more are alike to the sorted losses. At the
+            start all are; without it rounding would choose which of them to keep.
         optimizer (str): ``"adam"`` or ``"sgd"``.
         learning_rate (float, optional): its step. None: 5 / ``n_iter``, with which Adam can take a
             seed through its range five times, and 0.2 at most.
@@ -82,6 +84,7 @@ class StepSettings:
     kernel_count: Literal["share", "volume", "sphere"] = "share"
     kernel_to_the_edges: bool = True
     balanced: bool = False
+    tie_tolerance: float = 1e-3
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float | None = None
     momentum: float = 0.9
@@ -116,7 +119,13 @@ class StepSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be above 0, got {value!r}")
-        for name in ("reward_weight", "area_weight", "smoothness_weight", "plateau_tolerance"):
+        for name in (
+            "reward_weight",
+            "area_weight",
+            "smoothness_weight",
+            "tie_tolerance",
+            "plateau_tolerance",
+        ):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
         for name in ("momentum", "dampening", "initial_seed"):
@@ -166,6 +175,7 @@ _PUBLISHED: dict[str, Any] = {
     "blur_renormalized": False,
     "kernel": (7, 11, 11),
     "stride": (1, 11, 11),
+    "tie_tolerance": 0.0,
     "optimizer": "sgd",
     "learning_rate": 0.05,
     "area_weight": 300.0,

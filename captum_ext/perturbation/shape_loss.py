@@ -64,18 +64,19 @@ class ShapeLoss:
         size (tuple[int, int, int]): T, H, W of the masks.
         kernel (tuple[int, int, int]): T_K, H_K, W_K of the ellipsoid.
         stride (tuple[int, int, int]): between positions.
-        counts (sequence of int): v' of each group of masks.
+        counts (sequence of int): v' of each group of masks, below the number of positions.
         to_the_edges (bool): positions cover the whole clip, its first and last frames too, and each mean is
             over the part of the ellipsoid inside of the clip. Otherwise only ellipsoids that fit count.
         balanced (bool): the mean over the v' positions plus the mean over the others, instead of the mean
             over all.
         like (Tensor): whose device and dtype the masks have.
+        tolerance (float, optional): see :func:`~captum_ext.perturbation.top_share.top_share`. Default: 0
 
     Shape:
         masks (G, T, H, W); the loss (G,).
 
     Raises:
-        ValueError: a kernel that fits nowhere, or more ellipsoids to fill than there are positions.
+        ValueError: a kernel that fits nowhere.
 
     References:
         Li et al., WACV 2021, eqs. 7-9, as means instead of sums.
@@ -90,8 +91,10 @@ class ShapeLoss:
         to_the_edges: bool,
         balanced: bool,
         like: Tensor,
+        tolerance: float = 0.0,
     ) -> None:
         self.counts = counts
+        self.tolerance = tolerance
         self.balanced = balanced
         self._stride = stride
         self._padding: list[int] = [0] * 6
@@ -108,17 +111,13 @@ class ShapeLoss:
         self._kernel = ellipsoid(kernel).to(like)
         self._full = torch.tensor(counts, dtype=like.dtype, device=like.device)
         self._volume = self._sums(like.new_ones(1, *size))
-        n_positions = self._volume.shape[1]
-        if max(counts) >= n_positions:
-            raise ValueError(
-                f"an area asks for {max(counts)} full smoothness kernels of {_sides(kernel)}, of which only "
-                f"{n_positions} fit into masks of {_sides(size)}; choose a smaller area or kernel"
-            )
 
     def __call__(self, masks: Tensor) -> Tensor:
         """The loss of each group."""
         means = self._sums(masks) / self._volume
-        share = torch.stack([top_share(row, count) for row, count in zip(means, self.counts, strict=True)])
+        share = torch.stack(
+            [top_share(row, count, self.tolerance) for row, count in zip(means, self.counts, strict=True)]
+        )
         filled, empty = share * (means - 1) ** 2, (1 - share) * means**2
         n = means.shape[1]
         if not self.balanced:

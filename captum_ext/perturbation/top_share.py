@@ -8,7 +8,7 @@ from torch import Tensor
 __all__ = ["top_share"]
 
 
-def top_share(rows: Tensor, count: int) -> Tensor:
+def top_share(rows: Tensor, count: int, tolerance: float = 0.0) -> Tensor:
     """1 for the ``count`` largest values of each row, 0 for the others; values that tie share what is left.
 
     Any loss of a row against the sorted template of ones and zeros has the value of a full sort, and its
@@ -17,6 +17,8 @@ def top_share(rows: Tensor, count: int) -> Tensor:
     Args:
         rows (Tensor): values.
         count (int): how many, from 1 to n.
+        tolerance (float, optional): values that differ from the ``count``-th by no more tie with it; so
+            rounding does not choose among values that are alike. Default: 0
 
     Shape:
         rows (..., n); the share has the same shape.
@@ -26,6 +28,7 @@ def top_share(rows: Tensor, count: int) -> Tensor:
     """
     rows = rows.detach()
     threshold = torch.kthvalue(rows, rows.shape[-1] - count + 1, dim=-1, keepdim=True).values
-    above, tied = rows > threshold, rows == threshold
+    above = rows > threshold + tolerance
+    tied = (rows >= threshold - tolerance) & ~above
     left = (count - above.sum(-1, keepdim=True)).to(rows.dtype) / tied.sum(-1, keepdim=True)
     return torch.where(tied, left, above.to(rows.dtype))
