@@ -12,6 +12,7 @@ import argparse
 import json
 import statistics
 import sys
+import warnings
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -138,13 +139,15 @@ def _subject(clip: str, device: str) -> tuple[nn.Module, Tensor]:
 
 def _explain(model: nn.Module | Paired, x: Tensor, method: str, n_iter: int) -> None:
     smoothness, settings = _METHODS[method]
-    SpatioTemporalExtremalPerturbation(model).attribute(
-        x,
-        target=_TARGET,
-        areas=_AREA,
-        smoothness=smoothness,
-        settings=replace(settings, n_iter=n_iter, sigma=_published_sigma(settings, x)),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a few iterations miss the area
+        SpatioTemporalExtremalPerturbation(model).attribute(
+            x,
+            target=_TARGET,
+            areas=_AREA,
+            smoothness=smoothness,
+            settings=replace(settings, n_iter=n_iter, sigma=_published_sigma(settings, x)),
+        )
 
 
 def _published_sigma(settings: StepSettings, x: Tensor) -> float | None:

@@ -136,6 +136,62 @@ def test_the_comparison_rejects_an_ascending_sort():
     assert abs(area_loss(row.view(1, 1, -1), [4]).item() - sorted_loss(-row, 4).item()) > 1e-3
 
 
+# Values alike within a tolerance
+
+
+def slow_share(row, count, tolerance):
+    """The share of each value, one by one."""
+    last = sorted(row.tolist(), reverse=True)[count - 1]
+    larger = [value > last + tolerance for value in row.tolist()]
+    alike = [abs(value - last) <= tolerance for value in row.tolist()]
+    left = (count - sum(larger)) / sum(alike)
+    return torch.tensor([1.0 if a else left if b else 0.0 for a, b in zip(larger, alike, strict=True)])
+
+
+@unhurried
+@given(rows_and_counts(ties=False), st.sampled_from([0.01, 0.11, 0.3, 2.0]))
+def test_a_share_within_a_tolerance_is_that_of_the_values_one_by_one(case, tolerance):
+    row, count = case
+    tolerance += 1e-9  # values are apart by halves of n-ths, of which none is so
+    share = top_share(row, count, tolerance)
+    torch.testing.assert_close(share, slow_share(row, count, tolerance).double(), rtol=0, atol=1e-12)
+    assert share.sum().item() == pytest.approx(count, abs=1e-9)
+    assert 0 <= share.min() <= share.max() <= 1
+
+
+def test_each_row_has_its_own_tolerated_values_and_still_the_count_in_all():
+    rows = torch.rand(2, 3, 41)
+    share = top_share(rows, 9, 0.1)
+    torch.testing.assert_close(share.sum(-1), torch.full((2, 3), 9.0))
+    expected = torch.stack([slow_share(row, 9, 0.1) for row in rows.flatten(0, 1)]).view_as(rows)
+    torch.testing.assert_close(share, expected)
+    assert (top_share(rows, 9) - expected).abs().max() > 0.1  # the comparison tells them apart
+
+
+def test_values_within_the_tolerance_of_the_last_that_is_kept_share_alike():
+    row = torch.tensor([0.2, 0.7004, 0.7, 0.9, 0.6995, 0.1], dtype=torch.float64)
+    shared = torch.tensor([0, 2 / 3, 2 / 3, 1, 2 / 3, 0], dtype=torch.float64)
+    torch.testing.assert_close(top_share(row, 3, 1e-3), shared, rtol=0, atol=1e-15)
+    assert top_share(row, 3).tolist() == [0, 1, 1, 1, 0, 0]
+    assert top_share(row, 3, 1e-5).tolist() == [0, 1, 1, 1, 0, 0]
+
+
+def test_values_alike_but_for_rounding_have_the_same_gradients_in_every_precision():
+    row = 0.5 + 1e-8 * torch.rand(47, dtype=torch.float64)  # all 0.5 to float32
+    row[[3, 30]] = torch.tensor([0.9, 0.1], dtype=torch.float64)
+
+    def gradient(dtype, tolerance):
+        values = row.to(dtype).requires_grad_()
+        loss = area_loss(values.view(1, 1, -1), [11], tolerance)
+        return torch.autograd.grad(loss.sum(), values)[0].double()
+
+    single, double = gradient(torch.float32, 1e-3), gradient(torch.float64, 1e-3)
+    torch.testing.assert_close(single, double, rtol=0, atol=1e-7)
+    alike = double[torch.arange(47) % 27 != 3]
+    torch.testing.assert_close(alike, alike[:1].expand_as(alike), rtol=0, atol=1e-9)
+    assert (gradient(torch.float32, 0.0) - gradient(torch.float64, 0.0)).abs().max() > 0.02
+
+
 def test_a_mask_that_meets_its_area_costs_nothing():
     row = torch.zeros(13, dtype=torch.float64)
     row[[2, 3, 11]] = 1

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from captum_ext.perturbation import MaskSpace, StepSettings
+from captum_ext.perturbation.area import area_loss
 from captum_ext.perturbation.shape_loss import ShapeLoss
 from captum_ext.perturbation.time_smoothing import TimeSmoothing
 
@@ -26,6 +27,7 @@ SETTINGS = StepSettings(
     kernel_count="volume",
     kernel_to_the_edges=True,
     balanced=True,
+    tie_tolerance=0.0,
 )
 MARGIN = replace(SETTINGS, margin=True)
 
@@ -43,10 +45,12 @@ def sorted_loss(values, n_zeros):
     return ((values.flatten().sort().values - template) ** 2).mean()
 
 
-@pytest.mark.parametrize(("settings", "region"), [(SETTINGS, (28, 35)), (MARGIN, (50, 57))])
-def test_masks_have_the_region_that_is_counted_and_show_the_frame(settings, region):
+@pytest.mark.parametrize(
+    ("settings", "seeds", "region"), [(SETTINGS, (10, 11), (28, 35)), (MARGIN, (4, 5), (50, 57))]
+)
+def test_masks_have_the_region_that_is_counted_and_show_the_frame(settings, seeds, region):
     space, masks = space_and_masks(settings)
-    assert space.seeds_shape == (9, 4, 5)
+    assert space.seeds_shape == (9, *seeds)
     assert masks.shape == (2, 3, 9, *region)
     assert space.visible(masks).shape == (2, 3, *SIZE)
 
@@ -123,6 +127,64 @@ def test_a_share_of_all_positions_may_be_filled_instead():
     shape = ShapeLoss(SIZE, (3, 7, 5), (1, 4, 3), counts, True, True, masks)
     added = space.losses(masks, 4) - plain.losses(masks, 4)
     torch.testing.assert_close(added, 70 * shape(masks.flatten(0, 1)).view(2, 3), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("area", "count"), [(0.01, 1), (0.3, 1), (0.6, 2), (0.99, 2)])
+def test_a_share_of_positions_is_one_of_them_at_least_and_never_all(area, count):
+    settings = replace(SETTINGS, kernel_count="share", kernel=(9, 9, 11), stride=(9, 10, 35))  # 1 x 3 x 1
+    space, masks = space_and_masks(settings, "step", [[area] * 3])
+    plain, _ = space_and_masks(settings, None, [[area] * 3])
+    shape = ShapeLoss(SIZE, (9, 9, 11), (9, 10, 35), [count] * 3, True, True, masks)
+    added = space.losses(masks, 4) - plain.losses(masks, 4)
+    torch.testing.assert_close(added, 70 * shape(masks.flatten(0, 1)).view(1, 3), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kernels", "positions"),
+    [
+        # 21 voxels of a kernel, or 54 of its box; 8820 of the clip.
+        ({"kernel_count": "volume"}, 378, 9 * 7 * 5),
+        ({"kernel_count": "sphere", "stride": (2, 9, 9)}, 147, 5 * 4 * 4),
+        ({"kernel_count": "volume", "kernel_to_the_edges": False}, 378, 7 * 6 * 5),
+    ],
+)
+def test_an_area_of_more_kernels_than_there_are_positions_is_refused(settings, kernels, positions):
+    settings = replace(SETTINGS, **{"stride": (1, 4, 7), **settings})
+    sides = " x ".join(map(str, settings.kernel))
+    message = (
+        f"an area of 0.9 has the volume of {kernels} smoothness kernels of {sides}, which have "
+        f"{positions} positions; choose a smaller area or kernel"
+    )
+    with pytest.raises(ValueError, match=message):
+        space_and_masks(settings, "step", [[0.01, 0.9]])
+    space_and_masks(settings, None, [[0.01, 0.9]])
+
+
+@pytest.mark.parametrize("area", [0.01, 0.5])
+@pytest.mark.parametrize("kernel_count", ["share", "volume", "sphere"])
+def test_a_single_position_is_full_or_empty_and_so_refused(kernel_count, area):
+    settings = replace(SETTINGS, kernel_count=kernel_count, kernel=(9, 27, 35), stride=(9, 28, 35))
+    with pytest.raises(
+        ValueError, match=rf"area of {area} .* kernels of 9 x 27 x 35, which have 1 positions"
+    ):
+        space_and_masks(settings, "step", [[area]])
+
+
+def test_values_alike_within_the_tolerance_are_alike_to_both_losses():
+    tolerant = replace(SETTINGS, tie_tolerance=0.05)
+    areas = [[area / 10 for area in row] for row in AREAS]
+    space, masks = space_and_masks(tolerant, "step", areas)
+    exact, _ = space_and_masks(SETTINGS, "step", areas)
+    n = math.prod(SIZE)
+    counts = [round(area * n) for row in areas for area in row]
+    area = area_loss(masks.view(6, 1, -1), counts, 0.05).view(2, 3)
+    full = [COUNTS["volume"](area, n) for row in areas for area in row]
+    shape = ShapeLoss(SIZE, (3, 7, 5), (1, 4, 3), full, True, True, masks, 0.05)
+    shape = shape(masks.flatten(0, 1)).view(2, 3)
+    torch.testing.assert_close(space.losses(masks, 0), 30 * area, rtol=0, atol=1e-9)
+    torch.testing.assert_close(space.losses(masks, 4), 30 * 1.1**4 * area + 70 * shape, rtol=0, atol=1e-9)
+    for iteration in (0, 4):
+        assert (space.losses(masks, iteration) - exact.losses(masks, iteration)).abs().min() > 1e-4
 
 
 @pytest.mark.parametrize("area", [1e-9, 0.4 / (9 * 28 * 35), 1 - 1e-9, 0.0, 1.0])

@@ -14,6 +14,7 @@ from captum_ext.perturbation import (
 )
 
 C, T, H, W = 2, 5, 12, 15
+SEEDS = (4 + 6, 5 + 6)  # one for each 3 pixels, and three beyond the frame on either side
 SETTINGS = StepSettings(
     n_iter=8,
     seed_step=3,
@@ -40,7 +41,7 @@ def clips(n=3):
 
 def seeds_of(n_areas, n=3):
     generator = torch.Generator().manual_seed(2)
-    return torch.rand(n_areas, n, T, 4, 5, dtype=torch.float64, generator=generator)
+    return torch.rand(n_areas, n, T, *SEEDS, dtype=torch.float64, generator=generator)
 
 
 def scores(shown):
@@ -98,7 +99,7 @@ def test_examples_do_not_see_each_other(smoothness):
 
 
 def test_the_energy_falls():
-    found, _ = optimize(clips(), [0.2], torch.ones(1, 3, T, 4, 5).double(), smoothness=None)
+    found, _ = optimize(clips(), [0.2], torch.ones(1, 3, T, *SEEDS).double(), smoothness=None)
     assert (found.losses[..., -1] < 0.7 * found.losses[..., 0]).all()
 
 

@@ -1,5 +1,7 @@
 """The two geometries: sizes, symmetry, and the numbers measured on the published code."""
 
+import math
+
 import pytest
 import torch
 
@@ -83,6 +85,40 @@ def test_visible_masks_have_the_size_of_the_frame(make_grid, size):
 @pytest.mark.parametrize("size", [(10, 18), (12, 9), (8, 16), (7, 14)])
 def test_the_whole_region_of_a_centred_grid_is_visible(size):
     assert centred_grid(size, 4, 5).region_size == size
+
+
+SIZES_AND_STEPS = [((28, 35), 7, 11), ((11, 18), 4, 5), ((13, 10), 3, 7.5), ((5, 3), 7, 11)]
+
+
+@pytest.mark.parametrize(("size", "step", "sigma"), SIZES_AND_STEPS)
+def test_seeds_of_a_centred_grid_go_on_as_far_as_they_reach_into_the_frame(size, step, sigma):
+    grid = centred_grid(size, step, sigma)
+    beyond = 1 + math.ceil(sigma / step)
+    assert grid.seeds == tuple(math.ceil(side / step) + 2 * beyond for side in size)
+    seeds = torch.rand(3, *grid.seeds, dtype=torch.float64, requires_grad=True)
+    # Of all pixels of the blocks, those that overhang the frame too.
+    whole = centred_grid(tuple(step * count for count in grid.blocks), step, sigma)
+    (reached,) = torch.autograd.grad(SmoothMax(whole, 20.0, seeds)(seeds).sum(), seeds)
+    assert (reached != 0).all()
+
+
+@pytest.mark.parametrize("value", [1.0, 0.3])
+@pytest.mark.parametrize(("size", "step", "sigma"), SIZES_AND_STEPS)
+def test_equal_seeds_make_the_same_mask_in_every_block_of_a_centred_grid(size, step, sigma, value):
+    grid = centred_grid(size, step, sigma)
+    mask = visible_masks(grid, torch.full((1, *grid.seeds), value, dtype=torch.float64))[0]
+    begin = [(math.ceil(side / step) * step - side) // 2 for side in size]
+    rows, columns = ((first + torch.arange(side)) % step for first, side in zip(begin, size, strict=True))
+    # What a block far from any border looks like.
+    far = centred_grid((9 * step, 9 * step), step, sigma)
+    inner = visible_masks(far, torch.full((1, *far.seeds), value, dtype=torch.float64))[0]
+    inner = inner[4 * step : 5 * step, 4 * step : 5 * step]
+    torch.testing.assert_close(mask, inner[rows[:, None], columns], rtol=0, atol=1e-15)
+
+
+def test_equal_seeds_fade_at_the_border_of_the_published_frame(published):
+    mask = visible_masks(published, torch.ones(1, *published.seeds, dtype=torch.float64))[0]
+    assert (mask[:7, :7] - mask[49:56, 49:56]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("axis", [-2, -1])

@@ -185,13 +185,38 @@ def test_a_kernel_larger_than_the_clip_is_refused_where_only_whole_ellipsoids_co
         ShapeLoss(SIZE, kernel, (1, 4, 4), [1], False, True, masks_of())
 
 
-@pytest.mark.parametrize(("to_the_edges", "positions"), [(True, 6 * 3 * 4), (False, 4 * 2 * 3)])
-def test_more_ellipsoids_than_positions_are_refused(to_the_edges, positions):
-    like = masks_of()
-    ShapeLoss(SIZE, KERNEL, (1, 4, 4), [positions - 1], to_the_edges, True, like)
-    message = f"asks for {positions} full smoothness kernels of 3 x 5 x 4, of which only {positions} fit"
-    with pytest.raises(ValueError, match=message):
-        ShapeLoss(SIZE, KERNEL, (1, 4, 4), [1, positions], to_the_edges, True, like)
+@pytest.mark.parametrize("balanced", [True, False])
+@pytest.mark.parametrize("to_the_edges", [True, False])
+def test_ellipsoids_alike_within_the_tolerance_share_what_is_left(to_the_edges, balanced):
+    masks = masks_of(1).requires_grad_()
+    means = slow_means(masks[0], slow_ellipsoid(KERNEL), (1, 4, 4), to_the_edges)
+    last = means.sort(descending=True).values[4]
+    larger, alike = means > last + 0.02, (means - last).abs() <= 0.02
+    assert 1 <= larger.sum() < 5 < larger.sum() + alike.sum() - 1
+    share = torch.where(alike, (5 - larger.sum()) / alike.sum(), larger.double())
+    filled, empty = share * (means - 1) ** 2, (1 - share) * means**2
+    slow = filled.sum() / 5 + empty.sum() / (len(means) - 5) if balanced else (filled + empty).mean()
+    found = ShapeLoss(SIZE, KERNEL, (1, 4, 4), [5], to_the_edges, balanced, masks, 0.02)(masks)[0]
+    torch.testing.assert_close(found, slow, rtol=0, atol=1e-7)
+    gradients = [torch.autograd.grad(loss, masks, retain_graph=True)[0] for loss in (found, slow)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-7)
+    exact = ShapeLoss(SIZE, KERNEL, (1, 4, 4), [5], to_the_edges, balanced, masks)(masks)[0]
+    assert abs(found - exact) > 1e-5  # the comparison tells them apart
+
+
+def test_ellipsoids_alike_but_for_rounding_have_the_same_gradients_in_every_precision():
+    masks = 0.3 + 1e-8 * masks_of(1)  # all 0.3 to float32
+
+    def gradient(dtype, tolerance):
+        own = masks.to(dtype).requires_grad_()
+        loss = ShapeLoss(SIZE, KERNEL, (1, 4, 4), [5], True, True, own, tolerance)(own)
+        return torch.autograd.grad(loss.sum(), own)[0].double()
+
+    scale = gradient(torch.float64, 1e-3).abs().max()
+    difference = gradient(torch.float32, 1e-3) - gradient(torch.float64, 1e-3)
+    assert difference.abs().max() < 1e-4 * scale
+    difference = gradient(torch.float32, 0.0) - gradient(torch.float64, 0.0)
+    assert difference.abs().max() > 0.5 * scale
 
 
 @pytest.mark.parametrize("balanced", [True, False])
