@@ -14,14 +14,15 @@ def input_gradient(model: nn.Module, x: Tensor, target: int | tuple[int, int]) -
     """The plain pass that explanations are compared with: forward, and backward to the input alone."""
     x = x.detach().requires_grad_()
     index = (slice(None), *((target,) if isinstance(target, int) else target))
-    for parameter in model.parameters():
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
         parameter.requires_grad_(False)
     try:
         # An LSTM of cuDNN has no backward pass in evaluation mode.
         with torch.backends.cudnn.flags(enabled=not any(isinstance(m, nn.LSTM) for m in model.modules())):
             return torch.autograd.grad(model(x)[index].sum(), x)[0]
     finally:
-        for parameter in model.parameters():
+        for parameter in trained:
             parameter.requires_grad_(True)
 
 

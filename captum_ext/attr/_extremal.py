@@ -14,9 +14,16 @@ from torch import Tensor, nn
 from captum_ext._compat import run_forward
 from captum_ext.attr._base import check_map
 from captum_ext.attr._extremal_problem import ExtremalMasks, MinimumArea, Problem, Request
-from captum_ext.attr._forward import check_inputs, check_running_statistics, private_arguments
+from captum_ext.attr._forward import (
+    check_inputs,
+    check_running_statistics,
+    no_running_statistics,
+    private_arguments,
+)
 from captum_ext.attr._random_numbers import no_random_numbers
 from captum_ext.attr._video import Layout, VideoAttribution, check_integers
+from captum_ext.attr._warning import warn
+from captum_ext.excitation.numerics import full_precision
 from captum_ext.perturbation import StepSettings, gaussian_blur
 
 __all__ = ["ExtremalAttribution"]
@@ -42,7 +49,9 @@ class ExtremalAttribution(VideoAttribution, PerturbationAttribution):
         areas = _checked_areas(areas)
         with self._problem(request) as problem:
             masks = problem.solve(areas, initial_seeds)
-            maps = self.spread(_map(masks.masks, problem.short_side), problem.x, return_input_shape)
+            with full_precision(problem.x.device):
+                summed = _map(masks.masks, problem.short_side)
+            maps = self.spread(summed, problem.x, return_input_shape)
             return check_map(maps, problem.x.dtype), masks
 
     def _minimum_area(
@@ -67,9 +76,12 @@ class ExtremalAttribution(VideoAttribution, PerturbationAttribution):
             def again() -> object:
                 return run_forward(self.forward_func, x.detach().clone(), None, extra)
 
-            with no_random_numbers(x.device, again):
-                axes = self.layout if x.dim() == 5 else "NCHW"
-                yield Problem(self.forward_func, request, x.detach(), axes, extra)
+            with no_running_statistics():
+                # Whether the model draws random numbers is known after its first call.
+                with no_random_numbers(x.device, again):
+                    problem = Problem(self.forward_func, request, x.detach(), self.layout, extra)
+                with no_random_numbers(x.device, again):
+                    yield problem
 
     def _images_or_clips(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """The one tensor of finite images or clips."""
@@ -115,6 +127,12 @@ def _check_request(request: Request) -> None:
         raise ValueError(f"dt must be at least 1, got {request.dt}")
     if not isinstance(request.settings, StepSettings):
         raise TypeError(f"settings must be StepSettings, got {type(request.settings).__name__}")
+    if request.smoothness == "step" and request.settings.smoothness_begins >= request.settings.n_iter:
+        warn(
+            f"STEP's loss begins at iteration {request.settings.smoothness_begins} of "
+            f"{request.settings.n_iter}, so it never counts and this is EP-3D; take more iterations or a "
+            "lower smoothness_start"
+        )
     choices = {
         "variant": ("preserve", "delete", "dual"),
         "perturbation": ("blur", "fade", "mean"),

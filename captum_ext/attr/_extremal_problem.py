@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -50,12 +51,12 @@ class ExtremalMasks:
             is left without it.
         original_probabilities (Tensor): of the target for the whole clip.
         losses (Tensor): the energy at each iteration; NaN after an early stop.
-        history (Tensor): ``probabilities`` at each iteration.
+        rewards (Tensor): what was maximised, log p with default settings, at each iteration.
         seeds (Tensor): what the masks were made of; ``initial_seeds`` of another call go on from them.
 
     Shape:
         masks (N, A, T, H, W) for A areas, (N, A, H, W) of images; volumes, probabilities (N, A);
-        original_probabilities (N,); losses, history (N, A, iterations); seeds (N, A, T, h, w) with T = 1 for
+        original_probabilities (N,); losses, rewards (N, A, iterations); seeds (N, A, T, h, w) with T = 1 for
         images.
     """
 
@@ -65,7 +66,7 @@ class ExtremalMasks:
     probabilities: Tensor
     original_probabilities: Tensor
     losses: Tensor = field(repr=False)
-    history: Tensor = field(repr=False)
+    rewards: Tensor = field(repr=False)
     seeds: Tensor = field(repr=False)
 
 
@@ -74,7 +75,8 @@ class MinimumArea:
     """The smallest share of each example that keeps its probability.
 
     Args:
-        areas (Tensor): the smallest areas found; 1 where none below was enough.
+        areas (Tensor): the smallest areas found; 1 where none below was enough, whether the whole clip is or
+            not.
         probabilities (Tensor): of the target with what the masks of these areas keep.
         original_probabilities (Tensor): of the target for the whole clip.
         masks (Tensor): these masks, in 0..1.
@@ -110,6 +112,10 @@ class Request:
     generator: torch.Generator | None
 
 
+# By which share of itself a mask may miss its area before it is said.
+_MISSED = 0.5
+
+
 class Problem:
     """One call: inputs that can be perturbed, and a score for what is left of them."""
 
@@ -140,6 +146,7 @@ class Problem:
             output = self._call(x.clone(), 1)
             check_declared(output, request.target, request.scores, len(x))
             self.original = log_probability(output, request.target, request.scores, len(x), True).exp()
+            self.target = _on_device(request.target, x.device)
 
     def solve(self, areas: Sequence[float], initial_seeds: Tensor | None) -> ExtremalMasks:
         """Optimise the masks of all areas, some at a time."""
@@ -159,14 +166,16 @@ class Problem:
                 seeds = None if initial_seeds is None else initial_seeds[:, start : start + some]
                 found.append(self.optimize([[area] * n for area in group], seeds, progress))
         joined = self._joined(areas, found)
-        _warn_of_failures(joined, request.variant)
+        _warn_of_failures(joined)
         return joined
 
     def smallest(self, threshold: float, relative: bool, tolerance: float) -> MinimumArea:
         """Bisection of the area of each example, each step from the best seeds so far."""
         request, n = self.request, len(self.x)
         thresholds = threshold * self.original if relative else torch.full_like(self.original, threshold)
-        low, high = torch.zeros(n), torch.ones(n)
+        low, high = torch.zeros(n, device="cpu"), torch.ones(n, device="cpu")
+        # Less than a pixel, or all but less than one, is no area.
+        pixel = 1 / math.prod(self.size[1:] if request.smoothness == "evenly" else self.size)
         probabilities, seeds = self.original.clone(), None
         masks = self.x.new_ones(n, *self.size, dtype=self.exact)
         n_steps = math.ceil(-math.log2(tolerance))
@@ -175,10 +184,12 @@ class Problem:
         ) as progress:
             for step in range(n_steps):
                 progress.set_description(f"bisection {step + 1}/{n_steps}")
-                # Less than a pixel, or all but less than one, is no area.
-                middle = ((low + high) / 2).clamp(1 / masks[0].numel(), 1 - 1 / masks[0].numel())
+                middle = ((low + high) / 2).clamp(pixel, 1 - pixel)
                 found = self.optimize([middle.tolist()], seeds, progress)
+                volumes = found.masks[0].mean((1, 2, 3)).cpu()
+                # A mask that shows more than its area proves nothing about the area.
                 kept = found.probabilities[0] >= thresholds
+                kept &= (volumes <= (1 + _MISSED) * middle).to(kept.device)
                 rows = kept.view(-1, 1, 1, 1)
                 masks = torch.where(rows, found.masks[0], masks)
                 probabilities = torch.where(kept, found.probabilities[0], probabilities)
@@ -186,6 +197,7 @@ class Problem:
                 seeds = best.unsqueeze(1)
                 high = torch.where(kept.cpu(), middle, high)
                 low = torch.where(kept.cpu(), low, middle)
+                _warn_if_flat(found.rewards.transpose(0, 1))
         return MinimumArea(
             areas=high.to(self.original),
             probabilities=probabilities,
@@ -233,17 +245,18 @@ class Problem:
         if initial_seeds is not None:
             if tuple(initial_seeds.shape) != shape:
                 raise ValueError(
-                    f"initial_seeds must have the axes N, A, T, h, w, here {shape}, got "
-                    f"{tuple(initial_seeds.shape)}"
+                    "initial_seeds must have the axes N, A, T, h, w, with "
+                    f"{(shape[0], *shape[2:])} for all but A, got {tuple(initial_seeds.shape)}"
                 )
             if not bool(((initial_seeds >= 0) & (initial_seeds <= 1)).all()):
                 raise ValueError("initial_seeds must lie in 0..1")
             return initial_seeds.detach().to(self.x.device, self.exact)
         seeds = torch.full(shape, request.settings.initial_seed, dtype=self.exact, device=self.x.device)
         if request.generator is not None:
-            device = request.generator.device
-            noise = torch.rand(shape, generator=request.generator, device=device, dtype=self.exact)
-            seeds *= 1 - 0.05 * noise.to(self.x.device)
+            # Area by area, so that perturbations_per_eval does not change who gets which numbers.
+            for area in seeds.unbind(1):
+                drawn = torch.rand(area.shape, generator=request.generator, device=request.generator.device)
+                area *= 1 - 0.05 * drawn.to(area)
         return seeds
 
     def _log_probability(self, perturbed: Tensor, kept: bool) -> Tensor:
@@ -254,7 +267,7 @@ class Problem:
             perturbed.register_hook(self._note_gradient)  # type: ignore[no-untyped-call]
         rows = perturbed.flatten(0, 1).to(self.x.dtype)
         output = self._call(rows.squeeze(2) if self.is_image else rows, n_areas)
-        target = expand_target(self.request.target, n_areas)
+        target = expand_target(self.target, n_areas)
         log_p = log_probability(output, target, self.request.scores, n_areas * n, kept)
         if torch.is_grad_enabled() and not log_p.requires_grad:
             raise _not_followed()
@@ -278,7 +291,7 @@ class Problem:
 
         def joined(name: str) -> Tensor:
             parts = [getattr(part, name) for part in found]
-            if name in ("losses", "history"):
+            if name in ("losses", "rewards"):
                 parts = [F.pad(part, (0, longest - part.shape[-1]), value=torch.nan) for part in parts]
             return torch.cat(parts).transpose(0, 1).contiguous()
 
@@ -290,9 +303,20 @@ class Problem:
             probabilities=joined("probabilities"),
             original_probabilities=self.original,
             losses=joined("losses"),
-            history=joined("history"),
+            rewards=joined("rewards"),
             seeds=joined("seeds"),
         )
+
+
+def _on_device(target: TargetType, device: torch.device) -> TargetType:
+    """A checked target in a form that Captum selects by without waiting for the device."""
+    if isinstance(target, Tensor):
+        return int(target.item()) if target.numel() == 1 else target.to(device)
+    if isinstance(target, list) and len(target) == 1:
+        return target[0]
+    if isinstance(target, list) and isinstance(target[0], int):
+        return torch.tensor(target, device=device)
+    return target
 
 
 def _not_followed() -> ValueError:
@@ -307,7 +331,7 @@ def _levels(clip: Tensor, time_axis: int, request: Request, short_side: int) -> 
     """From the hidden clip to the clip itself."""
     if request.baselines is not None:
         given = request.baselines if isinstance(request.baselines, tuple) else (request.baselines,)
-        if len(given) != 1 or not isinstance(given[0], int | float | Tensor):
+        if len(given) != 1 or not isinstance(given[0], Real | Tensor):
             raise TypeError(f"baselines must be a number or a tensor, got {request.baselines!r}")
         (baseline,) = given
         if isinstance(baseline, Tensor):
@@ -339,23 +363,27 @@ def _ambient_autocast(device: torch.device) -> Callable[[], AbstractContextManag
     return lambda: torch.autocast(device.type, dtype=dtype)
 
 
-def _warn_of_failures(masks: ExtremalMasks, variant: Variant) -> None:
+def _warn_of_failures(masks: ExtremalMasks) -> None:
     """Say what the numbers in the result say, since few will look there."""
-    history = masks.history
-    flat = (history == history[..., :1]).logical_or(history.isnan()).all(2)
-    if history.shape[2] > 1 and bool(flat.any()):
-        n, a = flat.nonzero()[0].tolist()
-        warn(
-            f"the probability of example {n} stayed at {abs(float(history[n, a, 0])):.4g} whatever the "
-            f"mask of area {masks.areas[a]:g} showed, so this mask shows the losses of area and shape and no "
-            "evidence; is the model's score constant or saturated?"
-        )
+    _warn_if_flat(masks.rewards)
     asked = torch.tensor(masks.areas, dtype=masks.volumes.dtype, device=masks.volumes.device)
-    missed = (masks.volumes - asked).abs() > 0.5 * asked
+    missed = (masks.volumes - asked).abs() > _MISSED * asked
     if bool(missed.any()):
         n, a = missed.nonzero()[0].tolist()
         warn(
             f"the mask of example {n} keeps {float(masks.volumes[n, a]):.3g} of the clip instead of "
-            f"{masks.areas[a]:g}; take more iterations (n_iter), a greater "
-            "area_weight, or an area that smooth masks can have"
+            f"{masks.areas[a]:g} ({int(missed.sum())} of {missed.numel()} masks miss their area); take more "
+            "iterations (n_iter), a greater area_weight, or an area that smooth masks can have"
+        )
+
+
+def _warn_if_flat(rewards: Tensor) -> None:
+    """Warn if no mask made a difference to a score; rewards (N, A, iterations)."""
+    flat = (rewards == rewards[..., :1]).logical_or(rewards.isnan()).all(2)
+    if rewards.shape[2] > 1 and bool(flat.any()):
+        n = int(flat.nonzero()[0, 0])
+        warn(
+            f"the score of example {n} stayed the same whatever the mask showed ({int(flat.sum())} of "
+            f"{flat.numel()} masks), so such a mask shows the losses of area and shape and no evidence; is "
+            "the model's score constant or saturated, or the input without features?"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from captum_ext._compat import TargetType, format_additional_forward_args, run_forward, select_targets
@@ -31,6 +33,7 @@ __all__ = [
     "check_scores",
     "find_layer",
     "forward_pass",
+    "no_running_statistics",
     "private_arguments",
     "run_on_copies",
 ]
@@ -207,12 +210,32 @@ def check_inputs(inputs: Sequence[Tensor]) -> None:
 def check_running_statistics(model: nn.Module) -> None:
     """Refuse modules that write to themselves when they run in training mode."""
     for path, module in model.named_modules():
-        tracks = isinstance(module, _NormBase) and module.track_running_stats
-        if module.training and (tracks or isinstance(module, _SpectralNorm)):
-            raise ValueError(
-                f"module '{path}' ({type(module).__name__}) is in training mode, where running it changes "
-                "the model and couples examples; call model.eval() first"
-            )
+        _check_running_statistics(path, module)
+
+
+def _check_running_statistics(path: str, module: nn.Module) -> None:
+    tracks = isinstance(module, _NormBase) and module.track_running_stats
+    if module.training and (tracks or isinstance(module, _SpectralNorm)):
+        raise ValueError(
+            f"module '{path}' ({type(module).__name__}) is in training mode, where running it changes "
+            "the model and couples examples; call model.eval() first"
+        )
+
+
+@contextmanager
+def no_running_statistics() -> Iterator[None]:
+    """Refuse such modules before they run, for functions that do not show which modules they call."""
+    thread = threading.get_ident()
+
+    def check(module: nn.Module, _inputs: object) -> None:
+        if threading.get_ident() == thread:
+            _check_running_statistics("", module)
+
+    handle = register_module_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def check_output(output: Tensor, n: int, differentiable: bool = True) -> None:

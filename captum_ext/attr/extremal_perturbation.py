@@ -184,19 +184,19 @@ class ExtremalPerturbation(ExtremalAttribution):
         was_tuple = is_tuple(inputs)
         tensors = format_tensor_into_tuples(inputs)
         request = Request(
-            tensors,
-            baselines,
-            target,
-            additional_forward_args,
-            variant,
-            perturbation,
-            scores,
-            settings,
-            "evenly",
-            1,
-            perturbations_per_eval,
-            show_progress,
-            generator,
+            inputs=tensors,
+            baselines=baselines,
+            target=target,
+            additional_forward_args=additional_forward_args,
+            variant=variant,
+            perturbation=perturbation,
+            scores=scores,
+            settings=settings,
+            smoothness="evenly",
+            dt=1,
+            perturbations_per_eval=perturbations_per_eval,
+            show_progress=show_progress,
+            generator=generator,
         )
         maps, masks = self._explain(request, areas, initial_seeds, return_input_shape)
         attributions = cast(TensorOrTupleOfTensorsGeneric, format_output(was_tuple, (maps,)))
@@ -253,18 +253,18 @@ class ExtremalPerturbation(ExtremalAttribution):
         """
         tensors = format_tensor_into_tuples(inputs)
         request = Request(
-            tensors,
-            baselines,
-            target,
-            additional_forward_args,
-            "preserve",
-            perturbation,
-            scores,
-            settings,
-            "evenly",
-            1,
-            1,
-            show_progress,
-            generator,
+            inputs=tensors,
+            baselines=baselines,
+            target=target,
+            additional_forward_args=additional_forward_args,
+            variant="preserve",
+            perturbation=perturbation,
+            scores=scores,
+            settings=settings,
+            smoothness="evenly",
+            dt=1,
+            perturbations_per_eval=1,
+            show_progress=show_progress,
+            generator=generator,
         )
         return self._minimum_area(request, threshold, relative, tolerance)

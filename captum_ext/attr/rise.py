@@ -28,6 +28,7 @@ from captum_ext.attr._forward import (
     check_output,
     check_running_statistics,
     check_scores,
+    no_running_statistics,
     private_arguments,
 )
 from captum_ext.attr._grid_masks import GridMasks, draw_grid_masks
@@ -148,7 +149,7 @@ class Rise(VideoAttribution, PerturbationAttribution):
             def again() -> object:
                 return run_forward(self.forward_func, x.clone(), None, extra)
 
-            with no_random_numbers(x.device, again):
+            with no_running_statistics(), no_random_numbers(x.device, again):
                 total = self._weighted_sum(
                     x, masks, target, extra, softmax, perturbations_per_eval, show_progress
                 )

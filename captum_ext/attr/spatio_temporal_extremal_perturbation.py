@@ -189,19 +189,19 @@ class SpatioTemporalExtremalPerturbation(ExtremalAttribution):
         tensors = format_tensor_into_tuples(inputs)
         self.check_clips(tensors)
         request = Request(
-            tensors,
-            baselines,
-            target,
-            additional_forward_args,
-            variant,
-            perturbation,
-            scores,
-            settings,
-            smoothness,
-            dt,
-            perturbations_per_eval,
-            show_progress,
-            generator,
+            inputs=tensors,
+            baselines=baselines,
+            target=target,
+            additional_forward_args=additional_forward_args,
+            variant=variant,
+            perturbation=perturbation,
+            scores=scores,
+            settings=settings,
+            smoothness=smoothness,
+            dt=dt,
+            perturbations_per_eval=perturbations_per_eval,
+            show_progress=show_progress,
+            generator=generator,
         )
         maps, masks = self._explain(request, areas, initial_seeds, return_input_shape)
         attributions = cast(TensorOrTupleOfTensorsGeneric, format_output(was_tuple, (maps,)))
@@ -263,18 +263,18 @@ class SpatioTemporalExtremalPerturbation(ExtremalAttribution):
         tensors = format_tensor_into_tuples(inputs)
         self.check_clips(tensors)
         request = Request(
-            tensors,
-            baselines,
-            target,
-            additional_forward_args,
-            "preserve",
-            perturbation,
-            scores,
-            settings,
-            smoothness,
-            dt,
-            1,
-            show_progress,
-            generator,
+            inputs=tensors,
+            baselines=baselines,
+            target=target,
+            additional_forward_args=additional_forward_args,
+            variant="preserve",
+            perturbation=perturbation,
+            scores=scores,
+            settings=settings,
+            smoothness=smoothness,
+            dt=dt,
+            perturbations_per_eval=1,
+            show_progress=show_progress,
+            generator=generator,
         )
         return self._minimum_area(request, threshold, relative, tolerance)

@@ -105,7 +105,7 @@ def explain(
         loaded (LoadedModel): the model, on the clip's device.
         clip (Tensor): the transformed clip.
         methods (sequence of str): of ``"eb"``, ``"ceb"``, ``"eb-r"``, ``"ceb-r"``, ``"step"``, ``"ep-3d"``.
-            The last two explain the mean of the scores of a model of single frames.
+            The last two explain the mean probability of a model of single frames.
         target (str, optional): ``"auto"``, the class with the highest score; a label; or a class's number.
             Default: ``"auto"``
         layer (str, optional): dotted name of the layer whose map is read. Default: of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ def kept_parts(
     show_progress: bool,
 ) -> tuple[Tensor, tuple[KeptPart, ...]]:
     """The map (T, H, W) of all areas, and what the mask of each keeps."""
-    model = loaded.model if loaded.reads == "clips" else _MeanOfFrames(loaded.model)
+    model = loaded.model if loaded.reads == "clips" else _MeanOfFrames(loaded.model, scores)
     settings = StepSettings() if iterations is None else StepSettings(n_iter=iterations)
     with output_of(loaded.model, "steps"):
         maps, found = SpatioTemporalExtremalPerturbation(model).attribute(
@@ -79,14 +80,18 @@ def kept_parts(
 
 
 class _MeanOfFrames(nn.Module):
-    """A model of single frames as one of clips (N, C, T, H, W): the mean of its scores over the frames."""
+    """A model of single frames as one of clips (N, C, T, H, W): the mean of its probabilities over frames."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, scores: Scores) -> None:
         super().__init__()
         self.model = model
+        self.scores = scores
 
     def forward(self, clips: Tensor) -> Tensor:
-        """The mean scores, (N, K)."""
+        """The mean probabilities or, where the model returns logits, their logarithms, (N, K)."""
         frames = clips.transpose(1, 2)
         scores: Tensor = self.model(frames.flatten(0, 1))
-        return scores.view(*frames.shape[:2], -1).mean(1)
+        scores = scores.view(*frames.shape[:2], -1)
+        if self.scores == "probabilities":
+            return scores.mean(1)
+        return scores.log_softmax(2).logsumexp(1) - math.log(scores.shape[1])

@@ -45,14 +45,14 @@ class OptimizedMasks:
         probabilities (Tensor): of the target with what the mask keeps (with what is left without it, where
             masks are deleted), (A, N).
         losses (Tensor): the energy at each iteration, (A, N, iterations); NaN where a mask had stopped.
-        history (Tensor): ``probabilities`` at each iteration, (A, N, iterations).
+        rewards (Tensor): what was maximised, at each iteration, (A, N, iterations).
     """
 
     seeds: Tensor
     masks: Tensor
     probabilities: Tensor
     losses: Tensor
-    history: Tensor
+    rewards: Tensor
 
 
 def optimize_masks(
@@ -94,7 +94,7 @@ def optimize_masks(
     optimizer = settings.optimizer_of(seeds)
     n_areas, n_examples = seeds.shape[:2]
     losses = seeds.new_full((settings.n_iter, n_areas, n_examples), torch.nan)
-    history, finite = losses.clone(), torch.ones_like(losses, dtype=torch.bool)
+    rewards, finite = losses.clone(), torch.ones_like(losses, dtype=torch.bool)
     moving = torch.ones_like(finite[0])
     visible = seeds.new_empty(0)
     for i in range(settings.n_iter):
@@ -105,7 +105,7 @@ def optimize_masks(
         (gradient,) = torch.autograd.grad(energy.sum(), seeds)
         with torch.no_grad():
             losses[i] = torch.where(moving, energy, torch.nan)
-            history[i] = torch.where(moving, shown, torch.nan)
+            rewards[i] = torch.where(moving, reward, torch.nan)
             finite[i] = gradient.flatten(2).isfinite().all(2) & energy.isfinite()
             if seeds.device.type == "cpu":
                 _check(finite[: i + 1])
@@ -129,7 +129,7 @@ def optimize_masks(
         visible.detach().clamp(0, 1),
         probabilities,
         losses[: i + 1].movedim(0, -1),
-        history[: i + 1].movedim(0, -1),
+        rewards[: i + 1].movedim(0, -1),
     )
 
 
@@ -141,12 +141,11 @@ def _reward(
     form: Literal["log", "probability"],
 ) -> tuple[Tensor, Tensor]:
     """What is maximised, and the probability with what the variant leaves, both (A, N)."""
-    views = {
-        "preserve": [(masks, True)],
-        "delete": [(1 - masks, False)],
-        "dual": [(masks, True), (1 - masks, False)],
-    }[variant]
-    logs = [log_probability(perturbation(mask), kept) for mask, kept in views]
+    logs = []
+    if variant != "delete":
+        logs.append(log_probability(perturbation(masks), True))
+    if variant != "preserve":
+        logs.append(log_probability(perturbation(1 - masks), False))
     rewards = logs if form == "log" else [log.exp() for log in logs]
     first = logs[0].detach()
     shown = -torch.expm1(first) if variant == "delete" else first.exp()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -58,7 +59,8 @@ class StepSettings:
         initial_seed (float): what seeds start as, in 0..1.
         last_forward (bool): return the masks of the last forward pass, not those of the last seeds.
         plateau (int, optional): stop a mask whose loss, averaged over so many iterations, changed by less
-            than ``plateau_tolerance`` of it. None: never.
+            than ``plateau_tolerance`` of it from one such window to the next. The first window begins with
+            STEP's loss, for all methods alike; a growing weight of the area counts as a change. None: never.
         plateau_tolerance (float): see ``plateau``.
 
     Raises:
@@ -113,7 +115,9 @@ class StepSettings:
         at_least = {"n_iter": 1, "n_levels": 2, "seed_step": 1, "plateau": 1, "smoothness_start": 0}
         for name, least in at_least.items():
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, Integral) or value < least
+            ):
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
         for name in ("sigma", "coldness", "max_blur", "learning_rate", "area_growth"):
             value = getattr(self, name)
@@ -145,8 +149,6 @@ class StepSettings:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if self.coldness > 80:
-            raise ValueError(f"coldness must be at most 80, where float32 ends, got {self.coldness}")
         if self.margin and self.sigma is not None and self.sigma != int(self.sigma):
             raise ValueError(f"sigma must be a whole number with margin=True, got {self.sigma}")
 
@@ -221,6 +223,6 @@ STEP_REFERENCE = StepSettings(
 - the masks returned are those of the last forward pass, one step older than the seeds.
 
 For EP-3D (``smoothness=None``) the journal version's code has these settings too; the WACV code weighs the
-reward by 100 and lets the area's weight as it is. One quirk is not kept: it takes the logarithm of the
+reward by 100 and leaves the area's weight as it is. One quirk is not kept: it takes the logarithm of the
 softmax, which is infinite for a hopeless target, and not the log-softmax.
 """

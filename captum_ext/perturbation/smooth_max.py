@@ -31,6 +31,9 @@ class SmoothMax:
         coldness (float): beta; the higher, the closer to the maximum.
         like (Tensor): whose device and dtype the masks have.
 
+    Raises:
+        ValueError: a coldness whose exponentials overflow.
+
     Shape:
         seeds (..., h, w) to masks (..., *region*).
 
@@ -40,6 +43,12 @@ class SmoothMax:
     """
 
     def __init__(self, grid: SeedGrid, coldness: float, like: Tensor) -> None:
+        n_neighbours = (2 * grid.radius + 1) ** 2
+        if coldness + math.log(coldness * n_neighbours) > math.log(torch.finfo(like.dtype).max):
+            raise ValueError(
+                f"coldness {coldness} is too high for {n_neighbours} seeds around each pixel: the sum of "
+                f"their exponentials does not fit into {like.dtype}"
+            )
         self.grid = grid
         self.coldness = coldness
         # One row per neighbour, whose entries scale a whole row of blocks each.

@@ -174,18 +174,18 @@ def test_only_masks_can_be_seen_through():
         ReportEntry("clip", frames, 5, {"STEP": torch.linspace(0, 1.5, T).view(T, 1, 1)}, see_through=True)
 
 
-def test_an_image_model_is_explained_by_the_mean_of_its_scores_over_the_frames():
+def test_an_image_model_is_explained_by_its_mean_probability_over_the_frames():
     # In float64, since Adam takes gradients of any size, also those of rounding, as they come.
     model, x = image_model().eval().double(), random_clip().double()
 
     def mean_of_frames(clips: Tensor) -> Tensor:
-        return torch.stack([model(frame) for frame in clips.unbind(2)]).mean(0)
+        return torch.stack([model(frame).softmax(1) for frame in clips.unbind(2)]).mean(0)
 
     for name, smoothness in (("step", "step"), ("ep-3d", None)):
         result = explain(
             loaded(model, "frames"), x, [name], target="4", areas=(0.3, 0.6), iterations=3
         ).results[name]
-        maps, found = by_the_library(mean_of_frames, x, 4, smoothness)
+        maps, found = by_the_library(mean_of_frames, x, 4, smoothness, scores="probabilities")
         torch.testing.assert_close(result.maps, maps[0, 0].float())
         for part, mask in zip(result.kept, found.masks[0], strict=True):
             torch.testing.assert_close(part.mask, mask.float())
@@ -283,9 +283,9 @@ def test_options_that_do_not_fit_are_wrong_usage(run, capsys, arguments, message
 
 def test_an_area_that_masks_cannot_have_is_one_clear_line(run, clip, checkpoint, tmp_path):
     ran = run("explain", clip, "--checkpoint", checkpoint, "--method", "step", "--frames", "6",
-              "--areas", "0.2,0.9999", "--iterations", "2", "--out", tmp_path)  # fmt: skip
+              "--areas", "0.2,0.99999", "--iterations", "2", "--out", tmp_path)  # fmt: skip
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err.startswith("captum-ext: error: an area asks for ")
+    assert ran.err.startswith("captum-ext: error: an area of 0.99999 is 24576 of 24576 pixels")
     assert len(ran.err.splitlines()) == 1
 
 
