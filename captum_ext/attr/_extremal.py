@@ -106,7 +106,7 @@ def _map(masks: Tensor, short_side: int) -> Tensor:
 
 
 def _checked_areas(areas: float | Sequence[float]) -> tuple[float, ...]:
-    if isinstance(areas, str) or not isinstance(areas, Real | Iterable):
+    if isinstance(areas, bool | str) or not isinstance(areas, Real | Iterable):
         raise TypeError(f"areas must be numbers, got {areas!r}")
     given = (float(areas),) if isinstance(areas, Real) else tuple(areas)
     if not given:

@@ -32,6 +32,7 @@ from captum_ext.perturbation import (
     blur_pyramid,
     mean_frame,
     optimize_masks,
+    possible_areas,
 )
 
 __all__ = ["ExtremalMasks", "Hidden", "MinimumArea", "Problem", "Request"]
@@ -152,7 +153,9 @@ class Problem:
         """Optimise the masks of all areas, some at a time."""
         request, n = self.request, len(self.x)
         some = request.perturbations_per_eval
-        if isinstance(initial_seeds, Tensor) and initial_seeds.shape[1:2] != (len(areas),):
+        if initial_seeds is not None and not isinstance(initial_seeds, Tensor):
+            raise TypeError(f"initial_seeds must be a tensor, got {type(initial_seeds).__name__}")
+        if initial_seeds is not None and initial_seeds.shape[1:2] != (len(areas),):
             raise ValueError(
                 f"initial_seeds must have one entry on axis 1 for each of the {len(areas)} areas, got the "
                 f"shape {tuple(initial_seeds.shape)}"
@@ -173,9 +176,8 @@ class Problem:
         """Bisection of the area of each example, each step from the best seeds so far."""
         request, n = self.request, len(self.x)
         thresholds = threshold * self.original if relative else torch.full_like(self.original, threshold)
-        low, high = torch.zeros(n, device="cpu"), torch.ones(n, device="cpu")
-        # Less than a pixel, or all but less than one, is no area.
-        pixel = 1 / math.prod(self.size[1:] if request.smoothness == "evenly" else self.size)
+        low, high = (torch.full((n,), end, device="cpu", dtype=torch.float64) for end in (0, 1))
+        lowest, highest = possible_areas(self.size, request.settings, request.smoothness)
         probabilities, seeds = self.original.clone(), None
         masks = self.x.new_ones(n, *self.size, dtype=self.exact)
         n_steps = math.ceil(-math.log2(tolerance))
@@ -184,7 +186,7 @@ class Problem:
         ) as progress:
             for step in range(n_steps):
                 progress.set_description(f"bisection {step + 1}/{n_steps}")
-                middle = ((low + high) / 2).clamp(pixel, 1 - pixel)
+                middle = ((low + high) / 2).clamp(lowest, highest)
                 found = self.optimize([middle.tolist()], seeds, progress)
                 volumes = found.masks[0].mean((1, 2, 3)).cpu()
                 # A mask that shows more than its area proves nothing about the area.

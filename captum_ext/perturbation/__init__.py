@@ -3,7 +3,7 @@
 Knows nothing of models, targets or Captum: scores come from a function.
 """
 
-from captum_ext.perturbation.mask_space import MaskSpace, Smoothness
+from captum_ext.perturbation.mask_space import MaskSpace, Smoothness, possible_areas
 from captum_ext.perturbation.operators import Perturbation, blur_pyramid, gaussian_blur, mean_frame
 from captum_ext.perturbation.optimization import (
     LogProbability,
@@ -29,4 +29,5 @@ __all__ = [
     "gaussian_blur",
     "mean_frame",
     "optimize_masks",
+    "possible_areas",
 ]

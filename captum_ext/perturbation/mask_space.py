@@ -9,13 +9,13 @@ from typing import Literal
 from torch import Tensor
 
 from captum_ext.perturbation.area import area_loss
-from captum_ext.perturbation.seed_grid import centred_grid, padded_grid
+from captum_ext.perturbation.seed_grid import SeedGrid, centred_grid, padded_grid
 from captum_ext.perturbation.settings import StepSettings
 from captum_ext.perturbation.shape_loss import ShapeLoss, ellipsoid, n_positions
 from captum_ext.perturbation.smooth_max import SmoothMax
 from captum_ext.perturbation.time_smoothing import TimeSmoothing
 
-__all__ = ["MaskSpace", "Smoothness"]
+__all__ = ["MaskSpace", "Smoothness", "possible_areas"]
 
 Smoothness = Literal["step", "evenly", "gaussian"]
 
@@ -45,29 +45,24 @@ class MaskSpace:
         dt: int,
         like: Tensor,
     ) -> None:
-        n_frames, *frame = size
-        short = min(frame)
-        step = settings.seed_step or max(1, round(short / 16))
-        sigma = settings.sigma or step * 11 / 7
-        grid = (padded_grid if settings.margin else centred_grid)((frame[0], frame[1]), step, sigma)
+        grid = _grid(size, settings)
         self.settings = settings
-        self.seeds_shape = (n_frames, *grid.seeds)
+        self.seeds_shape = (size[0], *grid.seeds)
         self._smooth_max = SmoothMax(grid, settings.coldness, like)
-        self._in_time = TimeSmoothing(dt, n_frames, like) if smoothness == "gaussian" else None
+        self._in_time = TimeSmoothing(dt, size[0], like) if smoothness == "gaussian" else None
         self._evenly = smoothness == "evenly"
-        height, width = grid.region_size
-        volume = n_frames * height * width
+        full_size = (size[0], *grid.region_size)
+        n = math.prod(full_size[1:] if self._evenly else full_size)
         each = [area for row in areas for area in row]
-        self._counts = [_count(area, height * width if self._evenly else volume, settings) for area in each]
+        self._counts = [_count(area, n, settings) for area in each]
         self._shape_loss = None
         if smoothness == "step":
-            kernel = settings.kernel_for(short)
-            stride, full_size = settings.stride_for(kernel), (n_frames, height, width)
+            kernel = settings.kernel_for(min(size[1:]))
             self._shape_loss = ShapeLoss(
                 full_size,
                 kernel,
-                stride,
-                [_n_full(area, full_size, kernel, stride, settings) for area in each],
+                settings.stride_for(kernel),
+                [_n_full(area, full_size, kernel, settings) for area in each],
                 settings.kernel_to_the_edges,
                 settings.balanced,
                 like,
@@ -93,20 +88,54 @@ class MaskSpace:
         return losses.view(masks.shape[:2])
 
 
+def possible_areas(
+    size: tuple[int, int, int], settings: StepSettings, smoothness: Smoothness | None
+) -> tuple[float, float]:
+    """The smallest and the largest area for which a :class:`MaskSpace` can be made.
+
+    Args:
+        size (tuple[int, int, int]): T, H, W.
+        settings (StepSettings): kernels and geometry.
+        smoothness (str or None): as of the :class:`MaskSpace`.
+    """
+    full_size = (size[0], *_grid(size, settings).region_size)
+    n = math.prod(full_size[1:] if smoothness == "evenly" else full_size)
+    # With a margin the count is rounded up, and may reach n before the area does.
+    lowest, highest = 1 / n, 1 - (1.5 if settings.margin else 1) / n
+    if smoothness == "step" and settings.kernel_count != "share":
+        kernel = settings.kernel_for(min(size[1:]))
+        volume = (_positions(full_size, kernel, settings) - 1) * _volume(kernel, settings)
+        # A little less, or rounding errors add a kernel.
+        highest = min(highest, (1 - 1e-9) * volume / math.prod(full_size))
+    return lowest, max(lowest, highest)
+
+
+def _grid(size: tuple[int, int, int], settings: StepSettings) -> SeedGrid:
+    _, height, width = size
+    step = settings.seed_step or max(1, round(min(height, width) / 16))
+    sigma = settings.sigma or step * 11 / 7
+    return (padded_grid if settings.margin else centred_grid)((height, width), step, sigma)
+
+
+def _positions(size: tuple[int, int, int], kernel: tuple[int, int, int], settings: StepSettings) -> int:
+    return n_positions(size, kernel, settings.stride_for(kernel), settings.kernel_to_the_edges)
+
+
+def _volume(kernel: tuple[int, int, int], settings: StepSettings) -> int:
+    """Voxels that an ellipsoid counts for."""
+    if settings.kernel_count == "sphere":
+        return int(math.prod(kernel) * 0.5236)
+    return int(ellipsoid(kernel).sum())
+
+
 def _n_full(
-    area: float,
-    size: tuple[int, int, int],
-    kernel: tuple[int, int, int],
-    stride: tuple[int, int, int],
-    settings: StepSettings,
+    area: float, size: tuple[int, int, int], kernel: tuple[int, int, int], settings: StepSettings
 ) -> int:
     """How many ellipsoids should be full."""
-    n = n_positions(size, kernel, stride, settings.kernel_to_the_edges)
+    n = _positions(size, kernel, settings)
     if settings.kernel_count == "share" and n > 1:
         return min(max(1, round(area * n)), n - 1)
-    exact = settings.kernel_count != "sphere"
-    volume = ellipsoid(kernel).sum().item() if exact else int(math.prod(kernel) * 0.5236)
-    count = math.ceil(area * math.prod(size) / volume)
+    count = math.ceil(area * math.prod(size) / _volume(kernel, settings))
     if count >= n:
         sides = " x ".join(map(str, kernel))
         raise ValueError(

@@ -52,7 +52,7 @@ def test_probabilities_give_the_masks_of_their_logits(cls, variant):
     probabilities = masks_of(cls(lambda v: model(v).softmax(1)), x, [1, 3], **declared)
     torch.testing.assert_close(probabilities.masks, logits.masks, rtol=0, atol=1e-5)
     torch.testing.assert_close(probabilities.probabilities, logits.probabilities)
-    torch.testing.assert_close(logits.original_probabilities, model(x).softmax(1)[[0, 1], [1, 3]].float())
+    torch.testing.assert_close(logits.original_probabilities, model(x).softmax(1)[[0, 1], [1, 3]])
 
 
 def test_scores_of_another_kind_than_declared_are_refused():
@@ -74,7 +74,7 @@ def test_a_single_logit_stands_for_its_sigmoid(variant):
         return masks_of(explainer, x, target, variant=variant, **options)
 
     column = found(model)
-    torch.testing.assert_close(column.original_probabilities, model(x)[:, 0].sigmoid().float())
+    torch.testing.assert_close(column.original_probabilities, model(x)[:, 0].sigmoid())
     others = {
         "target 0": found(model, 0),
         "(N,)": found(lambda v: model(v)[:, 0]),
@@ -92,7 +92,7 @@ def test_hopeless_and_certain_classes_stay_finite(variant, lead):
     model, x = classifier(*CLIP), data(*CLIP)
     shift = torch.tensor([0.0, lead, 0.0, 0.0])
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="the probability of example")
+        warnings.filterwarnings("ignore", message="the score of example")
         found = masks_of(
             SpatioTemporalExtremalPerturbation(lambda v: model(v) + shift), x, 1, variant=variant
         )
@@ -116,7 +116,7 @@ def test_a_hopeless_class_is_explained_by_what_makes_it_less_hopeless():
 def test_probabilities_of_exactly_0_and_1_stay_finite(variant):
     for p in (0.0, 1.0):
         explainer = SpatioTemporalExtremalPerturbation(lambda v, p=p: p + 0 * v.flatten(1).sum(1))
-        with pytest.warns(UserWarning, match="the probability of example 0 stayed at"):
+        with pytest.warns(UserWarning, match="the score of example 0 stayed the same"):
             found = masks_of(explainer, data(*CLIP), scores="probabilities", variant=variant)
         assert found.losses.isfinite().all()
         assert found.masks.isfinite().all()
@@ -127,7 +127,7 @@ def test_a_constant_model_is_told_apart_from_evidence_by_a_warning(cls, shape):
     def constant(v):
         return 0 * v.flatten(1)[:, :2] + torch.tensor([1.0, -1.0])
 
-    with pytest.warns(UserWarning, match=r"example 0 stayed at 0.8808 whatever the mask of area 0.4 showed"):
+    with pytest.warns(UserWarning, match=r"example 0 stayed the same whatever the mask showed"):
         masks_of(cls(constant), data(*shape), 0)
 
 
@@ -260,7 +260,7 @@ def test_the_probabilities_are_those_of_what_the_masks_keep(cls):
         for a in range(2):
             with torch.no_grad():
                 p = model(x * kept[:, a].unsqueeze(1)).softmax(1)[[0, 1], [1, 3]]
-            torch.testing.assert_close(found.probabilities[:, a], p.float(), msg=variant)
+            torch.testing.assert_close(found.probabilities[:, a], p, msg=variant)
 
 
 def test_images_are_given_to_the_model_as_images_and_clips_in_their_layout():
@@ -289,5 +289,5 @@ def test_settings_choose_what_is_maximised():
         ).losses[..., 0]
         for reward in ("log", "probability")
     ]
-    p = masks_of(SpatioTemporalExtremalPerturbation(model), x, 1).history[..., 0]
+    p = masks_of(SpatioTemporalExtremalPerturbation(model), x, 1).rewards[..., 0].exp()
     torch.testing.assert_close(found[0] - found[1], p - p.log(), rtol=1e-4, atol=1e-5)

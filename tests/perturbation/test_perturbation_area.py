@@ -145,7 +145,8 @@ def slow_share(row, count, tolerance):
     larger = [value > last + tolerance for value in row.tolist()]
     alike = [abs(value - last) <= tolerance for value in row.tolist()]
     left = (count - sum(larger)) / sum(alike)
-    return torch.tensor([1.0 if a else left if b else 0.0 for a, b in zip(larger, alike, strict=True)])
+    shares = [1.0 if a else left if b else 0.0 for a, b in zip(larger, alike, strict=True)]
+    return torch.tensor(shares, dtype=row.dtype)
 
 
 @unhurried
@@ -154,7 +155,7 @@ def test_a_share_within_a_tolerance_is_that_of_the_values_one_by_one(case, toler
     row, count = case
     tolerance += 1e-9  # values are apart by halves of n-ths, of which none is so
     share = top_share(row, count, tolerance)
-    torch.testing.assert_close(share, slow_share(row, count, tolerance).double(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(share, slow_share(row, count, tolerance), rtol=0, atol=1e-12)
     assert share.sum().item() == pytest.approx(count, abs=1e-9)
     assert 0 <= share.min() <= share.max() <= 1
 
