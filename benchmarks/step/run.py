@@ -73,12 +73,11 @@ class Truth:
         for clip in dataset.clips:
             (span,) = (s for s in clip.spans if s.label == clip.label)
             spans.append([span.start_frame, span.end_frame])
-        return cls(
-            torch.stack([x for x, _ in items]),
-            torch.tensor([k for _, k in items]),
-            pad_boxes([[[] if box is None else [box] for box in clip] for clip in boxes]),
-            torch.tensor(spans),
-        )
+        spans_of = torch.tensor(spans)
+        padded = pad_boxes([[[] if box is None else [box] for box in clip] for clip in boxes])
+        # The boxes of a joined clip are those of both actions.
+        padded[~frames_inside(spans_of, _N_FRAMES)] = torch.nan
+        return cls(torch.stack([x for x, _ in items]), torch.tensor([k for _, k in items]), padded, spans_of)
 
 
 @dataclass(frozen=True)

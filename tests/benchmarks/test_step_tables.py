@@ -43,6 +43,8 @@ def test_all_tables_have_all_methods(tmp_path, capsys):
     }
     assert chance == pytest.approx(6 / 16)
     assert "Table 5: temporal pointing game" in printed
+    # Six clips with six frames of the action each; the other action's boxes do not count.
+    assert "the 36 frames of the class's own action" in printed
 
 
 def test_a_method_of_one_model_only_has_no_cell_for_the_other(tmp_path):
