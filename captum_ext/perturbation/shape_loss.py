@@ -57,8 +57,7 @@ class ShapeLoss:
 
     .. math:: L_K(M) = \lVert \mathrm{vecsort}(M * K) - r_{v'} \rVert^2
 
-    M * K is the mean of the mask under the ellipsoid at each position. v' ellipsoids have the volume that
-    the mask should keep.
+    M * K is the mean of the mask under the ellipsoid at each position, and v' of these should be 1.
 
     Args:
         size (tuple[int, int, int]): T, H, W of the masks.
