@@ -35,7 +35,17 @@ from captum_ext.metrics.functional import (
     window_accuracy,
 )
 
-__all__ = ["METHOD_HEADER", "Explained", "explain_all", "method_rows", "spatial_table", "temporal_table"]
+__all__ = [
+    "METHOD_HEADER",
+    "Explained",
+    "boxes_of",
+    "explain_all",
+    "method_rows",
+    "per_clip",
+    "spans_of",
+    "spatial_table",
+    "temporal_table",
+]
 
 # The papers' circle of 15 pixels diameter on frames of 240 x 320, for frames of 64 x 64.
 _RADIUS = 2.0
@@ -67,17 +77,12 @@ class Explained:
     @property
     def spans(self) -> Tensor:
         """Where the class explained happens, half-open in frames, (N, 2)."""
-        found = []
-        for clip in self.dataset.clips:
-            (span,) = (s for s in clip.spans if s.label == clip.label)
-            found.append([span.start_frame, span.end_frame])
-        return torch.tensor(found)
+        return spans_of(self.dataset)
 
     @property
     def boxes(self) -> Tensor:
         """Boxes of every frame, (N, T, 1, 4)."""
-        per_clip = [self.dataset.boxes(i) for i in range(len(self.dataset))]
-        return pad_boxes([[[] if box is None else [box] for box in clip] for clip in per_clip])
+        return boxes_of(self.dataset)
 
     def scores(self, method: str) -> Tensor:
         """S_t, the sum of each frame's map, (N, T)."""
@@ -124,10 +129,10 @@ def spatial_table(explained: Explained, title: str) -> Table:
     )
     table.add("random point (exact)", column, _mean_of_frames(spatial_pointing_chance(boxes, size, _RADIUS)))
     center = spatial_pointing_center(boxes, size, _RADIUS)
-    table.add("centre", column, Cell.of(_per_clip(center.hits, center.valid)))
+    table.add("centre", column, Cell.of(per_clip(center.hits, center.valid)))
     for name, maps in explained.maps.items():
         result = spatial_pointing_game(maps, boxes, size, _RADIUS)
-        table.add(name, column, Cell.of(_per_clip(result.hits, result.valid)))
+        table.add(name, column, Cell.of(per_clip(result.hits, result.valid)))
     table.add("oracle", column, Cell(1.0, len(explained.labels)))
     return table
 
@@ -183,7 +188,23 @@ def temporal_table(explained: Explained, title: str, windows: bool) -> Table:
     return table
 
 
-def _per_clip(hits: Tensor, valid: Tensor) -> Tensor:
+def spans_of(dataset: ClipDataset) -> Tensor:
+    """Where each clip's own action happens, half-open in frames, (N, 2)."""
+    found = []
+    for clip in dataset.clips:
+        (span,) = (s for s in clip.spans if s.label == clip.label)
+        found.append([span.start_frame, span.end_frame])
+    return torch.tensor(found)
+
+
+def boxes_of(dataset: ClipDataset) -> Tensor:
+    """Boxes of every frame, of joined clips those of all actions, (N, T, 1, 4)."""
+    clips = [dataset.boxes(i) for i in range(len(dataset))]
+    return pad_boxes([[[] if box is None else [box] for box in clip] for clip in clips])
+
+
+def per_clip(hits: Tensor, valid: Tensor) -> Tensor:
+    """Share of the valid frames of each clip that are hits, (N,)."""
     return (hits & valid).sum(1).double() / valid.sum(1)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.clip_cnn import clip_cnn_of, train_clip_cnn
+from benchmarks.demo.evaluation import boxes_of, per_clip, spans_of
 from benchmarks.demo.training import accuracy, trained_cnn_lstm
 from benchmarks.environment import environment
 from benchmarks.step.methods import PERTURBATIONS, Perturbed, methods
@@ -24,7 +25,6 @@ from captum_ext.data import IMAGENET, ClipDataset, ClipTransform, concatenate_ac
 from captum_ext.metrics.functional import (
     frame_auc,
     frames_inside,
-    pad_boxes,
     spatial_pointing_center,
     spatial_pointing_chance,
     spatial_pointing_game,
@@ -68,16 +68,11 @@ class Truth:
     def of(cls, dataset: ClipDataset) -> Truth:
         """The clips of a dataset, in memory."""
         items = [dataset[i] for i in range(len(dataset))]
-        boxes = [dataset.boxes(i) for i in range(len(dataset))]
-        spans = []
-        for clip in dataset.clips:
-            (span,) = (s for s in clip.spans if s.label == clip.label)
-            spans.append([span.start_frame, span.end_frame])
-        spans_of = torch.tensor(spans)
-        padded = pad_boxes([[[] if box is None else [box] for box in clip] for clip in boxes])
+        boxes, spans = boxes_of(dataset), spans_of(dataset)
         # The boxes of a joined clip are those of both actions.
-        padded[~frames_inside(spans_of, _N_FRAMES)] = torch.nan
-        return cls(torch.stack([x for x, _ in items]), torch.tensor([k for _, k in items]), padded, spans_of)
+        boxes[~frames_inside(spans, _N_FRAMES)] = torch.nan
+        clips, labels = torch.stack([x for x, _ in items]), torch.tensor([k for _, k in items])
+        return cls(clips, labels, boxes, spans)
 
 
 @dataclass(frozen=True)
@@ -246,7 +241,7 @@ def _spatial_table(found: Mapping[str, Results], truth: Truth) -> Table:
     for name, results in found.items():
         column = f"S-PT (%), {name}"
         table.add("random point (exact)", column, Cell.exact(chance[~chance.isnan()]))
-        table.add("centre", column, Cell.of(_per_clip(center.hits, center.valid)))
+        table.add("centre", column, Cell.of(per_clip(center.hits, center.valid)))
         for method in _SPATIAL:
             if method in results.maps:
                 table.add(method, column, _s_pt(results.maps[method], truth))
@@ -311,8 +306,4 @@ def _cost_table(found: Mapping[str, Results]) -> Table:
 
 def _s_pt(maps: Tensor, truth: Truth) -> Cell:
     result = spatial_pointing_game(maps, truth.boxes, _SIZE, _RADIUS)
-    return Cell.of(_per_clip(result.hits, result.valid))
-
-
-def _per_clip(hits: Tensor, valid: Tensor) -> Tensor:
-    return (hits & valid).sum(1).double() / valid.sum(1)
+    return Cell.of(per_clip(result.hits, result.valid))

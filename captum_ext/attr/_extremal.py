@@ -15,7 +15,6 @@ from captum_ext._compat import run_forward
 from captum_ext.attr._base import check_map
 from captum_ext.attr._extremal_problem import ExtremalMasks, MinimumArea, Problem, Request
 from captum_ext.attr._forward import (
-    check_inputs,
     check_running_statistics,
     no_running_statistics,
     private_arguments,
@@ -69,7 +68,9 @@ class ExtremalAttribution(VideoAttribution, PerturbationAttribution):
     def _problem(self, request: Request) -> Iterator[Problem]:
         """The checked call, with gradients on and nothing of the caller's used up."""
         _check_request(request)
-        x = self._images_or_clips(request.inputs)
+        x = self._checked_input(request.inputs)
+        if isinstance(self.forward_func, nn.Module):
+            check_running_statistics(self.forward_func)
         with torch.inference_mode(False), torch.enable_grad():
             extra = private_arguments(request.additional_forward_args)
 
@@ -83,19 +84,8 @@ class ExtremalAttribution(VideoAttribution, PerturbationAttribution):
                 with no_random_numbers(x.device, again):
                     yield problem
 
-    def _images_or_clips(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """The one tensor of finite images or clips."""
-        check_inputs(inputs)
-        if isinstance(self.forward_func, nn.Module):
-            check_running_statistics(self.forward_func)
-        if len(inputs) == 1 and inputs[0].dim() == 4:
-            return inputs[0]
-        if len(inputs) == 1 and inputs[0].dim() != 5:
-            raise ValueError(
-                f"inputs must be images with the axes N, C, H, W or clips with the axes "
-                f"{', '.join(self.layout)}, got the shape {tuple(inputs[0].shape)}"
-            )
-        return self.check_axes(inputs)
+    def _checked_input(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        return self.check_images_or_clips(inputs)
 
 
 def _map(masks: Tensor, short_side: int) -> Tensor:

@@ -53,6 +53,18 @@ class VideoAttribution(Attribution):
         check_inputs(inputs)
         return self.check_axes(inputs)
 
+    def check_images_or_clips(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """The one tensor of finite images (N, C, H, W) or clips."""
+        check_inputs(inputs)
+        if len(inputs) == 1 and inputs[0].dim() == 4:
+            return inputs[0]
+        if len(inputs) == 1 and inputs[0].dim() != 5:
+            raise ValueError(
+                f"inputs must be images with the axes N, C, H, W or clips with the axes "
+                f"{', '.join(self.layout)}, got the shape {tuple(inputs[0].shape)}"
+            )
+        return self.check_axes(inputs)
+
     def check_axes(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """The one tensor of clips, with plausible axes."""
         if len(inputs) != 1:

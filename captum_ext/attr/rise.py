@@ -24,7 +24,6 @@ from captum_ext._compat import (
 from captum_ext.attr._arguments import repeated
 from captum_ext.attr._base import check_map
 from captum_ext.attr._forward import (
-    check_inputs,
     check_output,
     check_running_statistics,
     check_scores,
@@ -133,14 +132,14 @@ class Rise(VideoAttribution, PerturbationAttribution):
         """
         was_tuple = is_tuple(inputs)
         tensors = format_tensor_into_tuples(inputs)
-        check_inputs(tensors)
-        size = self._masked_size(tensors)
+        images_or_clips = self.check_images_or_clips(tensors)
+        size = self._masked_size(images_or_clips)
         cells = tuple(grid) if isinstance(grid, Sequence) else (grid,) * len(size)
         _check_settings(n_masks, keep_probability, cells, len(size), perturbations_per_eval)
         if isinstance(self.forward_func, nn.Module):
             check_running_statistics(self.forward_func)
         with torch.inference_mode(False), torch.no_grad():
-            (x,) = (tensor.detach() for tensor in tensors)
+            x = images_or_clips.detach()
             if generator is None:
                 generator = torch.Generator().manual_seed(seed)
             masks = draw_grid_masks(n_masks, cells, size, keep_probability, generator)
@@ -157,17 +156,11 @@ class Rise(VideoAttribution, PerturbationAttribution):
             attributions = (check_map(maps, x.dtype),)
         return cast(TensorOrTupleOfTensorsGeneric, format_output(was_tuple, attributions))
 
-    def _masked_size(self, inputs: tuple[Tensor, ...]) -> tuple[int, ...]:
+    def _masked_size(self, x: Tensor) -> tuple[int, ...]:
         """(H, W) of images, (T, H, W) of clips."""
-        if len(inputs) == 1 and inputs[0].dim() == 4:
-            return tuple(inputs[0].shape[2:])
-        if len(inputs) == 1 and inputs[0].dim() != 5:
-            raise ValueError(
-                f"inputs must be images with the axes N, C, H, W or clips with the axes "
-                f"{', '.join(self.layout)}, got the shape {tuple(inputs[0].shape)}"
-            )
-        clips = self.check_axes(inputs)
-        return tuple(clips.shape[self.layout.index(axis)] for axis in "THW")
+        if x.dim() == 4:
+            return tuple(x.shape[2:])
+        return tuple(x.shape[self.layout.index(axis)] for axis in "THW")
 
     def _weighted_sum(
         self,

@@ -67,6 +67,9 @@ class SpatioTemporalExtremalPerturbation(ExtremalAttribution):
         (torch.Size([1, 3, 8, 24, 32]), torch.Size([1, 2, 8, 24, 32]))
     """
 
+    def _checked_input(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        return self.check_clips(inputs)
+
     @overload
     def attribute(
         self,
@@ -187,7 +190,6 @@ class SpatioTemporalExtremalPerturbation(ExtremalAttribution):
         """
         was_tuple = is_tuple(inputs)
         tensors = format_tensor_into_tuples(inputs)
-        self.check_clips(tensors)
         request = Request(
             inputs=tensors,
             baselines=baselines,
@@ -261,7 +263,6 @@ class SpatioTemporalExtremalPerturbation(ExtremalAttribution):
             Li et al., WACV 2021, eq. 3 and Table 2.
         """
         tensors = format_tensor_into_tuples(inputs)
-        self.check_clips(tensors)
         request = Request(
             inputs=tensors,
             baselines=baselines,
