@@ -1,0 +1,113 @@
+"""What the metrics share that are a mean of one value per example."""
+
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from captum_ext.metrics.functional import wilson_interval
+from captum_ext.metrics.summary import Summary
+
+__all__ = ["ExampleMean"]
+
+_Z_95 = NormalDist().inv_cdf(0.975)
+
+
+class ExampleMean(Metric):
+    """Mean over examples, with n, interval and chance, all from sums that processes can add up.
+
+    A subclass defines ``update`` and passes one value per independent example, and its chance where there is
+    one, to :meth:`_add`. Values that are NaN are left out with their chance.
+
+    The interval is Wilson's where values are hits and misses (``_votes``), else that of the normal
+    distribution, ``mean ± 1.96 s / sqrt(n)``, cut off at the metric's bounds.
+    """
+
+    is_differentiable: ClassVar[bool] = False
+    full_state_update: ClassVar[bool] = False
+    plot_lower_bound: ClassVar[float | None] = 0.0
+    plot_upper_bound: ClassVar[float | None] = 1.0
+    _votes: ClassVar[bool] = False
+
+    total: Tensor
+    squares: Tensor
+    n: Tensor
+    chance_total: Tensor
+    chance_n: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name in ("total", "squares", "chance_total"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("n", "chance_n"):
+            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def compute(self) -> Tensor:
+        """Mean over all examples so far, a float64 scalar; NaN before any."""
+        return self.total / self.n
+
+    def summary(self) -> Summary:
+        """The mean with n, 95 % interval and chance, over all processes.
+
+        Returns:
+            Summary: Floats; NaN where there is nothing to tell.
+        """
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self.sync_on_compute):
+            low, high = self._interval()
+            return Summary(
+                value=float(self.total / self.n),
+                n=int(self.n),
+                low=low,
+                high=high,
+                chance=float(self.chance_total / self.chance_n),
+            )
+
+    def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
+        """Plot the current value, or given ones as steps.
+
+        Args:
+            val (Tensor or sequence of Tensor, optional): Results of ``compute`` or ``forward``. Default: the
+                current value, with its 95 % interval and a dashed line at chance.
+            ax (matplotlib.axes.Axes, optional): Where to draw. Default: a new figure.
+
+        Returns:
+            tuple: The figure and the axes.
+        """
+        figure, axes = self._plot(val, ax)
+        if val is None:
+            summary = self.summary()
+            axes.vlines(0, summary.low, summary.high, color="grey")
+            if summary.chance == summary.chance:
+                axes.axhline(summary.chance, linestyle="--", color="grey", label="chance")
+        return figure, axes
+
+    def _add(self, values: Tensor, chance: Tensor | None = None) -> None:
+        """Count examples: one value each, (N,), and the value that a random answer is expected to have."""
+        values = values.detach().to(self.total.device, torch.float64)
+        counted = ~values.isnan()
+        self.total += values[counted].sum()
+        self.squares += values[counted].square().sum()
+        self.n += counted.sum()
+        if chance is not None:
+            expected = chance.detach().to(self.total.device, torch.float64)[counted]
+            self.chance_total += expected.sum()
+            self.chance_n += len(expected)
+
+    def _interval(self) -> tuple[float, float]:
+        n = int(self.n)
+        if self._votes:
+            return wilson_interval(round(float(self.total)), n) if n else (float("nan"), float("nan"))
+        if n < 2:
+            return float("nan"), float("nan")
+        mean = float(self.total) / n
+        variance = max(0.0, (float(self.squares) - n * mean**2) / (n - 1))
+        half = _Z_95 * (variance / n) ** 0.5
+        low, high = mean - half, mean + half
+        if self.plot_lower_bound is not None:
+            low = max(low, self.plot_lower_bound)
+        if self.plot_upper_bound is not None:
+            high = min(high, self.plot_upper_bound)
+        return low, high
