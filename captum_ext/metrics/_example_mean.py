@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,11 +26,11 @@ class ExampleMean(Metric):
     distribution, ``mean ± 1.96 s / sqrt(n)``, cut off at the metric's bounds.
     """
 
-    is_differentiable: ClassVar[bool] = False
-    full_state_update: ClassVar[bool] = False
-    plot_lower_bound: ClassVar[float | None] = 0.0
-    plot_upper_bound: ClassVar[float | None] = 1.0
-    _votes: ClassVar[bool] = False
+    is_differentiable: bool = False
+    full_state_update: bool = False
+    plot_lower_bound: float | None = 0.0
+    plot_upper_bound: float | None = 1.0
+    _votes: bool = False
 
     total: Tensor
     squares: Tensor
@@ -79,9 +79,10 @@ class ExampleMean(Metric):
         figure, axes = self._plot(val, ax)
         if val is None:
             summary = self.summary()
-            axes.vlines(0, summary.low, summary.high, color="grey")
+            (plain,) = figure.axes  # of one value there is one
+            plain.vlines(0, summary.low, summary.high, color="grey")
             if summary.chance == summary.chance:
-                axes.axhline(summary.chance, linestyle="--", color="grey", label="chance")
+                plain.axhline(summary.chance, linestyle="--", color="grey", label="chance")
         return figure, axes
 
     def _add(self, values: Tensor, chance: Tensor | None = None) -> None:

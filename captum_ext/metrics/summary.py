@@ -14,7 +14,7 @@ class Summary:
         n (int): Number of examples behind it.
         low (float): Lower end of the 95 % interval; NaN if there is none.
         high (float): Upper end.
-        chance (float): Exact expected value of a uniformly random answer under the same convention; NaN if the
+        chance (float): Exact expected value of a random answer under the same convention; NaN if the
             metric has none.
 
     Example:

@@ -1,7 +1,6 @@
 """Frame AUC over a data set: do the frames of the action score above the others?"""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -38,7 +37,7 @@ class TemporalAUC(ExampleMean):
         Hanley and McNeil, The meaning and use of the area under a ROC curve, Radiology 143, 1982.
     """
 
-    higher_is_better: ClassVar[bool] = True
+    higher_is_better: bool = True
 
     def update(self, scores: Tensor, spans: Tensor | Sequence[Tensor]) -> None:
         """Count clips.
