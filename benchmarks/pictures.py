@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.clip_cnn import clip_cnn_of, train_clip_cnn
-from benchmarks.demo.training import accuracy, trained_cnn_lstm
+from benchmarks.demo.training import accuracy, trained_pair
 from benchmarks.environment import environment
 from captum_ext.attr import (
     LayerExcitationBackprop,
@@ -162,7 +162,7 @@ def _cnn_lstm(arguments: argparse.Namespace, clips: Tensor, labels: Tensor) -> n
     """The demo's model, from the checkpoint or trained as the demo does."""
     if arguments.checkpoint is not None:
         return load_checkpoint(arguments.checkpoint).model
-    return trained_cnn_lstm(clips, labels, arguments.epochs, arguments.seed)
+    return trained_pair(clips, labels, arguments.epochs, arguments.seed)[1]
 
 
 def _explain(

@@ -71,6 +71,11 @@ BENCHMARKS = {
             "benchmarks.speed_eb",
         ),
         Benchmark(
+            "ebr_table1",
+            "EB-R paper, Table 1: pointing in space by EB, EB-R, cEB, cEB-R, BP, BP-R",
+            "benchmarks.ebr.table1",
+        ),
+        Benchmark(
             "step_tables",
             "Tables 2-5 of the STEP paper on generated clips: pointing in space and time, smoothness",
             "benchmarks.step",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,8 +33,24 @@ class Cell:
     def of(cls, values: Tensor) -> Cell:
         """The mean of one value per clip, NaN left out, with a seeded bootstrap interval over clips."""
         kept = values[~values.isnan()].double()
+        if len(kept) == 0:
+            return cls(float("nan"), 0)
         generator = torch.Generator().manual_seed(0)
         return cls(float(kept.mean()), len(kept), bootstrap_interval(kept, generator=generator))
+
+    @classmethod
+    def ratio(cls, parts: Tensor, wholes: Tensor) -> Cell:
+        """Sum of the parts over sum of the wholes, such as hits over frames, one of each per clip.
+
+        The bootstrap draws clips, since the frames of one clip are not independent.
+        """
+        kept = wholes > 0
+        parts, wholes = parts[kept].double(), wholes[kept].double()
+        n = len(parts)
+        drawn = torch.randint(n, (1000, n), generator=torch.Generator().manual_seed(0))
+        resampled = parts[drawn].sum(1) / wholes[drawn].sum(1)
+        low, high = resampled.quantile(resampled.new_tensor([0.025, 0.975])).tolist()
+        return cls(float(parts.sum() / wholes.sum()), n, (low, high))
 
     @classmethod
     def exact(cls, values: Tensor) -> Cell:
@@ -40,6 +58,8 @@ class Cell:
         return cls(float(values.double().mean()), len(values))
 
     def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "-"
         text = f"{100 * self.value:.1f}"
         if self.interval is None:
             return text
@@ -88,6 +108,25 @@ class Table:
         ]
         body.insert(1, "  ".join("-" * width for width in widths))
         return "\n".join([self.title, *body, self.caption, ""])
+
+    def header(self) -> dict[str, object]:
+        """A JSON record of what the table is, to stand before those of its cells."""
+        return {"table": self.title, "columns": list(self.columns), "caption": self.caption}
+
+    @classmethod
+    def read(cls, records: Sequence[Mapping[str, Any]]) -> list[Table]:
+        """The tables that headers and cells were made of."""
+        tables: dict[str, Table] = {}
+        for record in records:
+            title = record["table"]
+            if "columns" in record:
+                tables[title] = cls(title, record["columns"], record["caption"])
+                continue
+            interval = (record["low"], record["high"]) if "low" in record else None
+            tables[title].add(
+                record["method"], record["measure"], Cell(record["value"], record["n"], interval)
+            )
+        return list(tables.values())
 
     def records(self) -> list[dict[str, object]]:
         """One JSON record per cell."""

@@ -23,7 +23,7 @@ from benchmarks.demo.evaluation import (
 )
 from benchmarks.demo.masks import find_masks, through_masks
 from benchmarks.demo.methods import methods
-from benchmarks.demo.training import accuracy, train_frame_cnn, train_frame_cnn_lstm
+from benchmarks.demo.training import accuracy, trained_pair
 from benchmarks.environment import environment
 from benchmarks.tables import Table
 from captum_ext.attr import RecurrentExcitationBackprop
@@ -38,7 +38,7 @@ from captum_ext.data import (
 )
 from captum_ext.grounding import greedy_window
 from captum_ext.metrics.functional import frames_inside
-from captum_ext.models import FrameCNN, FrameCNNLSTM, save_checkpoint
+from captum_ext.models import FrameCNNLSTM, save_checkpoint
 from captum_ext.perturbation import StepSettings
 from captum_ext.visualization import (
     Report,
@@ -109,14 +109,8 @@ def run(arguments: argparse.Namespace) -> None:
     labels = [label for _, label in sorted({(clip.label_index, clip.label) for clip in train})]
 
     x, y = _load(train)
-    frame_cnn = FrameCNN(len(labels))
-    train_frame_cnn(frame_cnn, x, y, arguments.epochs, arguments.seed)
+    frame_cnn, cnn_lstm = trained_pair(x, y, arguments.epochs, arguments.seed, arguments.activation)
     built_with = {"num_classes": len(labels), "activation": arguments.activation, "output": "steps"}
-    cnn_lstm = FrameCNNLSTM(**built_with)
-    # As in the paper, the CNN-LSTM starts from the CNN trained on frames.
-    cnn_lstm.features.load_state_dict(frame_cnn.features.state_dict())
-    cnn_lstm.embedding.load_state_dict(frame_cnn.embedding.state_dict())
-    train_frame_cnn_lstm(cnn_lstm, x, y, arguments.epochs, arguments.seed)
     checkpoint = output / "frame_cnn_lstm.pt"
     save_checkpoint(checkpoint, cnn_lstm, arguments=built_with, labels=labels, transform=_TRANSFORM)
 

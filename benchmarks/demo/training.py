@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from benchmarks.fitting import fit
 from captum_ext.models import FrameCNN, FrameCNNLSTM
+from captum_ext.models.vgg_lstm import Activation
 
-__all__ = ["accuracy", "train_frame_cnn", "train_frame_cnn_lstm", "trained_cnn_lstm"]
+__all__ = ["accuracy", "train_frame_cnn", "train_frame_cnn_lstm", "trained_pair"]
 
 # Frames at the start of a clip show no motion yet, so their scores are not trained.
 _FIRST_TRAINED_STEP = 4
@@ -47,19 +48,22 @@ def train_frame_cnn_lstm(model: FrameCNNLSTM, clips: Tensor, labels: Tensor, epo
     _train(model, clips, labels, loss, epochs, seed, "training the CNN-LSTM")
 
 
-def trained_cnn_lstm(clips: Tensor, labels: Tensor, epochs: int, seed: int) -> FrameCNNLSTM:
-    """The demo's CNN-LSTM, which starts from a CNN trained on frames.
+def trained_pair(
+    clips: Tensor, labels: Tensor, epochs: int, seed: int, activation: Activation = "tanh"
+) -> tuple[FrameCNN, FrameCNNLSTM]:
+    """A CNN trained on frames, and a CNN-LSTM that starts from it, as in the paper.
 
     Shape:
         clips (N, 3, T, H, W), labels (N,).
     """
     n_classes = int(labels.max()) + 1
-    frame_cnn, cnn_lstm = FrameCNN(n_classes), FrameCNNLSTM(n_classes, output="steps")
+    frame_cnn = FrameCNN(n_classes)
     train_frame_cnn(frame_cnn, clips, labels, epochs, seed)
+    cnn_lstm = FrameCNNLSTM(n_classes, activation=activation, output="steps")
     cnn_lstm.features.load_state_dict(frame_cnn.features.state_dict())
     cnn_lstm.embedding.load_state_dict(frame_cnn.embedding.state_dict())
     train_frame_cnn_lstm(cnn_lstm, clips, labels, epochs, seed)
-    return cnn_lstm
+    return frame_cnn, cnn_lstm
 
 
 def accuracy(model: nn.Module, clips: Tensor, labels: Tensor) -> float:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from benchmarks.clip_cnn import clip_cnn_of, train_clip_cnn
 from benchmarks.demo.evaluation import boxes_of, per_clip, spans_of
-from benchmarks.demo.training import accuracy, trained_cnn_lstm
+from benchmarks.demo.training import accuracy, trained_pair
 from benchmarks.environment import environment
 from benchmarks.step.methods import PERTURBATIONS, Perturbed, methods
 from benchmarks.tables import Cell, Table
@@ -157,7 +157,7 @@ def _model(name: str, training: Truth, arguments: argparse.Namespace) -> nn.Modu
     if name == "cnn-lstm":
         if arguments.checkpoint is not None:
             return load_checkpoint(arguments.checkpoint).model.eval()
-        return trained_cnn_lstm(training.clips, training.labels, arguments.epochs, arguments.seed)
+        return trained_pair(training.clips, training.labels, arguments.epochs, arguments.seed)[1]
     model = clip_cnn_of(int(training.labels.max()) + 1)
     train_clip_cnn(model, training.clips, training.labels, arguments.epochs, arguments.seed)
     return model

@@ -17,6 +17,7 @@ from captum_ext.data.captions import (
 )
 from captum_ext.data.concatenation import PATTERNS, concatenate_actions
 from captum_ext.data.dataset import ClipDataset
+from captum_ext.data.joining import Piece, join_actions
 from captum_ext.data.records import ActionClip, Box, Span, load_manifest, save_manifest
 from captum_ext.data.synthetic import (
     DISTRACTORS,
@@ -44,6 +45,7 @@ __all__ = [
     "ClipTransform",
     "GroundedWord",
     "Normalization",
+    "Piece",
     "RenderedAction",
     "RenderedCaption",
     "Span",
@@ -54,6 +56,7 @@ __all__ = [
     "concatenate_actions",
     "generate_actions",
     "generate_captions",
+    "join_actions",
     "load_captions",
     "load_manifest",
     "read_video",

@@ -20,6 +20,8 @@ from captum_ext.visualization.sprite import sprite_sheet
 
 _NUMBER = re.compile(r"[-+\u2013.]*(\d|$)")  # how a cell that is to be aligned as a number begins
 
+_PICTURES = {".png": "image/png", ".webp": "image/webp", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
+
 
 class Report:
     """Collects explained clips, tables and text, and saves them as one HTML file.
@@ -108,6 +110,28 @@ class Report:
         """
         paragraphs = re.split(r"\n\s*\n", text.strip())
         self._sections.append((title, "".join(f"<p>{escape(p)}</p>" for p in paragraphs)))
+
+    def add_picture(self, title: str, picture: str | Path, caption: str = "") -> None:
+        """Add a picture, such as a plot.
+
+        Args:
+            title (str): Its heading.
+            picture (str or Path): A PNG, WebP or JPEG file; it is stored in the page.
+            caption (str): A remark below it, also read to those who cannot see the picture. Default: none.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If its name does not end in .png, .webp, .jpg or .jpeg.
+        """
+        picture = Path(picture)
+        kind = _PICTURES.get(picture.suffix.lower())
+        if kind is None:
+            raise ValueError(f"{picture} is none of {', '.join(_PICTURES)}.")
+        data = base64.b64encode(picture.read_bytes()).decode()
+        alternative = escape(caption or title)
+        below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+        image = f'<img src="data:{kind};base64,{data}" alt="{alternative}">'
+        self._sections.append((title, f'<figure class="picture">{image}{below}</figure>'))
 
     def render(self) -> str:
         """Return the page as a string of HTML."""

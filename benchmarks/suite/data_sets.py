@@ -1,0 +1,14 @@
+"""Real clips under ``--data-root``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from captum_ext.data import ActionClip, load_manifest
+
+__all__ = ["trimmed_clips"]
+
+
+def trimmed_clips(root: Path, split: str) -> list[ActionClip]:
+    """The clips of a split, "train" or "test"."""
+    return load_manifest(root / f"{split}.json")

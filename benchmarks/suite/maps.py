@@ -1,0 +1,79 @@
+"""Saliency maps on disk, one small file per clip, from which figures can be computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+import torch
+from torch import Tensor
+
+from captum_ext.data._atomic import replacing
+
+__all__ = ["MapFolder"]
+
+
+class MapFolder:
+    """Maps of each clip as float16 in ``CLIP.safetensors``, one tensor per method.
+
+    Each map is divided by its largest magnitude, which is kept beside it in float32: the masses of Excitation
+    Backprop are too small for float16 as they are.
+
+    Args:
+        folder (Path): made when the first clip is saved.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, clip_id: str, maps: Mapping[str, Tensor]) -> None:
+        """Add the maps of a clip, whole or not at all; those of other methods stay."""
+        from safetensors.torch import load_file, save_file
+
+        file = self._file(clip_id)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        stored = load_file(file) if file.exists() else {}
+        for method, values in maps.items():
+            peak = values.detach().abs().amax().float().clamp(min=torch.finfo(torch.float32).tiny)
+            stored[method] = (values.detach() / peak).half().cpu().contiguous()
+            stored[f"{method}/peak"] = peak.cpu()
+        with replacing(file) as temporary:
+            save_file(stored, temporary)
+
+    def load(self, clip_id: str, method: str) -> Tensor:
+        """A map of a clip, float32.
+
+        Raises:
+            FileNotFoundError: if the clip or the method was not saved.
+        """
+        from safetensors import safe_open
+
+        file = self._file(clip_id)
+        if not file.exists():
+            raise FileNotFoundError(f"there are no maps of clip {clip_id!r} in {self.folder}")
+        with safe_open(file, framework="pt") as stored:
+            if method not in stored.keys():  # noqa: SIM118 - it is no mapping
+                raise FileNotFoundError(f"{file} has no map of {method!r}, only {self._methods(file)}")
+            values: Tensor = stored.get_tensor(method).float() * stored.get_tensor(f"{method}/peak")
+        return values
+
+    def methods(self) -> list[str]:
+        """The methods of the first clip.
+
+        Raises:
+            FileNotFoundError: if there is no clip.
+        """
+        files = sorted(self.folder.glob("*.safetensors"))
+        if not files:
+            raise FileNotFoundError(f"there are no saved maps (*.safetensors) in {self.folder}")
+        return self._methods(files[0])
+
+    def _methods(self, file: Path) -> list[str]:
+        from safetensors import safe_open
+
+        with safe_open(file, framework="pt") as stored:
+            return sorted(name for name in stored.keys() if not name.endswith("/peak"))  # noqa: SIM118
+
+    def _file(self, clip_id: str) -> Path:
+        return self.folder / f"{quote(clip_id, safe='')}.safetensors"

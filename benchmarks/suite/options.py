@@ -1,0 +1,50 @@
+"""Options that all tables share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+__all__ = ["add_run_options"]
+
+
+def add_run_options(parser: argparse.ArgumentParser, group: int = 8) -> None:
+    """How many clips, on what, and what to do when something breaks."""
+    data = parser.add_argument_group("clips and models")
+    data.add_argument(
+        "--data-root", type=Path, help="folder of the paper's data set; without it, clips are generated"
+    )
+    data.add_argument(
+        "--checkpoint", type=Path, help="a trained model of captum_ext.models; without it, one is trained"
+    )
+    data.add_argument(
+        "--prepared",
+        type=Path,
+        default=Path("benchmark-output/prepared"),
+        help="where generated clips and trained models are kept for the next run",
+    )
+    data.add_argument("--train", type=int, default=100, help="generated training clips per class")
+    data.add_argument("--test", type=int, default=20, help="generated held-out clips per class")
+    data.add_argument("--epochs", type=int, default=9, help="epochs of each model")
+    data.add_argument("--limit", type=int, help="only the first clips, of every part of the table")
+    data.add_argument("--seed", type=int, default=0, help="seed of clips, training and random masks")
+    run = parser.add_argument_group("run")
+    run.add_argument("--resume", action="store_true", help="go on with the run in --output")
+    run.add_argument(
+        "--on-error", choices=("raise", "skip"), default="raise", help="at a clip that cannot be read"
+    )
+    run.add_argument("--save-maps", type=Path, help="folder for the maps, float16, one file per clip")
+    run.add_argument("--from-maps", type=Path, help="score the maps saved there; no model is needed")
+    run.add_argument("--group", type=int, default=group, help="clips explained at once")
+    run.add_argument("--workers", type=int, default=2, help="processes that decode, per device")
+    run.add_argument(
+        "--accelerator", default="auto", help="as for Lightning's Trainer, like those that follow"
+    )
+    run.add_argument("--devices", type=_number_or_name, default=1)
+    run.add_argument("--num-nodes", type=int, default=1)
+    run.add_argument("--strategy", default="auto")
+    run.add_argument("--precision", default="32-true")
+
+
+def _number_or_name(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdigit() else text
