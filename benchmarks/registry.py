@@ -76,6 +76,26 @@ BENCHMARKS = {
             "benchmarks.ebr.table1",
         ),
         Benchmark(
+            "ebr_figure7",
+            "EB-R paper, Figure 7: evidence per frame across the boundary of two actions",
+            "benchmarks.ebr.figure7",
+        ),
+        Benchmark(
+            "ebr_table2",
+            "EB-R paper, Table 2: detection of an action of known or unknown length, 11 to 65 of 128 frames",
+            "benchmarks.ebr.table2",
+        ),
+        Benchmark(
+            "ebr_table3",
+            "EB-R paper, Table 3: pointing in time on untrimmed videos, with combinations",
+            "benchmarks.ebr.table3",
+        ),
+        Benchmark(
+            "ebr_table4",
+            "EB-R paper, Table 4: detection in untrimmed videos, three definitions of mAP",
+            "benchmarks.ebr.table4",
+        ),
+        Benchmark(
             "step_tables",
             "Tables 2-5 of the STEP paper on generated clips: pointing in space and time, smoothness",
             "benchmarks.step",

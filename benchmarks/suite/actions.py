@@ -86,6 +86,14 @@ class Actions:
         return list(clips[: self.arguments.limit])
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes in the order of the models' scores."""
+        if self.arguments.checkpoint is not None:
+            return load_checkpoint(self.arguments.checkpoint).labels
+        known = {(clip.label_index, clip.label) for clip in self.clips("train")}
+        return tuple(label for _, label in sorted(known))
+
+    @property
     def transform(self) -> ClipTransform:
         """To the models' input."""
         if self.arguments.checkpoint is None:
@@ -155,14 +163,17 @@ class Actions:
         def build(folder: Path) -> None:
             clips, labels = self._training()
             frame_cnn, cnn_lstm = trained_pair(clips, labels, self.arguments.epochs, self.arguments.seed)
-            names = [label for _, label in sorted({(c.label_index, c.label) for c in self.clips("train")})]
-            built_with = {"num_classes": len(names)}
+            built_with = {"num_classes": len(self.labels)}
             for name, model, arguments in (
                 ("frame_cnn", frame_cnn, built_with),
                 ("cnn_lstm", cnn_lstm, built_with | {"output": "steps"}),
             ):
                 save_checkpoint(
-                    folder / f"{name}.pt", model, arguments=arguments, labels=names, transform=_TRANSFORM
+                    folder / f"{name}.pt",
+                    model,
+                    arguments=arguments,
+                    labels=self.labels,
+                    transform=_TRANSFORM,
                 )
 
         return prepared(self.arguments.prepared, "cnn-lstm", self.settings | {"test": None}, build)

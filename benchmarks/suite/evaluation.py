@@ -84,6 +84,15 @@ class Evaluated:
         found = [r.values.get(measure, float("nan")) for r in self.records if r.cell == cell]
         return torch.tensor(found, dtype=torch.float64)
 
+    def part(self, name: str) -> Evaluated:
+        """The figures of one part of :class:`~benchmarks.suite.clips.Parts`."""
+        return Evaluated([r for r in self.records if r.clip.startswith(f"{name}:")], self.skipped)
+
+    def rows(self, cell: str, measure: str) -> Tensor:
+        """A measure of a cell that has several numbers per clip, (N, L)."""
+        found = [record.values[measure] for record in self.records if record.cell == cell]
+        return torch.tensor(found, dtype=torch.float64)
+
     def cells(self) -> list[str]:
         """All cells, in alphabetical order."""
         return sorted({record.cell for record in self.records})
