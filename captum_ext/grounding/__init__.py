@@ -6,6 +6,7 @@ device. Nothing here needs Captum, so any map can be grounded, whatever made it.
 """
 
 from captum_ext.grounding.baselines import center_window, threshold_scores, whole_clip_window
+from captum_ext.grounding.combine_scores import combine_scores
 from captum_ext.grounding.frame_scores import frame_scores
 from captum_ext.grounding.greedy_window import greedy_window
 from captum_ext.grounding.known_length_window import known_length_window
@@ -14,6 +15,7 @@ from captum_ext.grounding.temporal_iou import temporal_iou
 
 __all__ = [
     "center_window",
+    "combine_scores",
     "frame_scores",
     "greedy_window",
     "known_length_window",

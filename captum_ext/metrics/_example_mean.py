@@ -1,13 +1,12 @@
 """What the metrics share that are a mean of one value per example."""
 
-from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from captum_ext.metrics._summarised import SummarisedMetric
 from captum_ext.metrics.functional import wilson_interval
 from captum_ext.metrics.summary import Summary
 
@@ -16,7 +15,7 @@ __all__ = ["ExampleMean"]
 _Z_95 = NormalDist().inv_cdf(0.975)
 
 
-class ExampleMean(Metric):
+class ExampleMean(SummarisedMetric):
     """Mean over examples, with n, interval and chance, all from sums that processes can add up.
 
     A subclass defines ``update`` and passes one value per independent example, and its chance where there is
@@ -26,10 +25,6 @@ class ExampleMean(Metric):
     distribution, ``mean ± 1.96 s / sqrt(n)``, cut off at the metric's bounds.
     """
 
-    is_differentiable: bool = False
-    full_state_update: bool = False
-    plot_lower_bound: float | None = 0.0
-    plot_upper_bound: float | None = 1.0
     _votes: bool = False
 
     total: Tensor
@@ -49,41 +44,15 @@ class ExampleMean(Metric):
         """Mean over all examples so far, a float64 scalar; NaN before any."""
         return self.total / self.n
 
-    def summary(self) -> Summary:
-        """The mean with n, 95 % interval and chance, over all processes.
-
-        Returns:
-            Summary: Floats; NaN where there is nothing to tell.
-        """
-        with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self.sync_on_compute):
-            low, high = self._interval()
-            return Summary(
-                value=float(self.total / self.n),
-                n=int(self.n),
-                low=low,
-                high=high,
-                chance=float(self.chance_total / self.chance_n),
-            )
-
-    def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:
-        """Plot the current value, or given ones as steps.
-
-        Args:
-            val (Tensor or sequence of Tensor, optional): Results of ``compute`` or ``forward``. Default: the
-                current value, with its 95 % interval and a dashed line at chance.
-            ax (matplotlib.axes.Axes, optional): Where to draw. Default: a new figure.
-
-        Returns:
-            tuple: The figure and the axes.
-        """
-        figure, axes = self._plot(val, ax)
-        if val is None:
-            summary = self.summary()
-            (plain,) = figure.axes  # of one value there is one
-            plain.vlines(0, summary.low, summary.high, color="grey")
-            if summary.chance == summary.chance:
-                plain.axhline(summary.chance, linestyle="--", color="grey", label="chance")
-        return figure, axes
+    def _summary(self) -> Summary:
+        low, high = self._interval()
+        return Summary(
+            value=float(self.total / self.n),
+            n=int(self.n),
+            low=low,
+            high=high,
+            chance=float(self.chance_total / self.chance_n),
+        )
 
     def _add(self, values: Tensor, chance: Tensor | None = None) -> None:
         """Count examples: one value each, (N,), and the value that a random answer is expected to have."""

@@ -6,9 +6,14 @@ computed, never sampled. Conventions: spans and windows are half-open ``[start, 
 on the tensor's device.
 """
 
+from captum_ext.metrics.functional.box_coverage import box_area_share
 from captum_ext.metrics.functional.boxes import pad_boxes
+from captum_ext.metrics.functional.either_pointing import either_pointing_chance, either_pointing_game
+from captum_ext.metrics.functional.energy_pointing import energy_pointing_game
 from captum_ext.metrics.functional.frame_auc import frame_auc, frame_auc_chance
 from captum_ext.metrics.functional.intervals import bootstrap_interval, wilson_interval
+from captum_ext.metrics.functional.pointing_votes import PointingVotes, temporal_pointing_votes
+from captum_ext.metrics.functional.relevance_rank import relevance_rank
 from captum_ext.metrics.functional.spans import frames_inside
 from captum_ext.metrics.functional.spatial_pointing import (
     SpatialPointing,
@@ -16,8 +21,11 @@ from captum_ext.metrics.functional.spatial_pointing import (
     spatial_pointing_chance,
     spatial_pointing_game,
 )
+from captum_ext.metrics.functional.temporal_average_precision import temporal_average_precision
+from captum_ext.metrics.functional.temporal_nms import temporal_nms
 from captum_ext.metrics.functional.temporal_pointing import temporal_pointing_chance, temporal_pointing_game
 from captum_ext.metrics.functional.window_accuracy import (
+    any_length_window_chance,
     center_window_chance,
     random_window_chance,
     whole_clip_chance,
@@ -25,19 +33,29 @@ from captum_ext.metrics.functional.window_accuracy import (
 )
 
 __all__ = [
+    "PointingVotes",
     "SpatialPointing",
+    "any_length_window_chance",
     "bootstrap_interval",
+    "box_area_share",
     "center_window_chance",
+    "either_pointing_chance",
+    "either_pointing_game",
+    "energy_pointing_game",
     "frame_auc",
     "frame_auc_chance",
     "frames_inside",
     "pad_boxes",
     "random_window_chance",
+    "relevance_rank",
     "spatial_pointing_center",
     "spatial_pointing_chance",
     "spatial_pointing_game",
+    "temporal_average_precision",
+    "temporal_nms",
     "temporal_pointing_chance",
     "temporal_pointing_game",
+    "temporal_pointing_votes",
     "whole_clip_chance",
     "wilson_interval",
     "window_accuracy",

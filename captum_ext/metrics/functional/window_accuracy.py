@@ -81,6 +81,43 @@ def random_window_chance(spans: Tensor, n_frames: int, iou_threshold: float = 0.
     return (hits & possible).sum(dim=1).double() / possible.sum(dim=1)
 
 
+def any_length_window_chance(spans: Tensor, n_frames: int, iou_threshold: float = 0.5) -> Tensor:
+    """Probability that a uniformly random window of any length is a hit.
+
+    The chance row for windows of unknown length: all ``T (T + 1) / 2`` windows of the clip are equally
+    likely. Most of them are far from any given length, so this is a low bar; see the centre and the whole
+    clip too.
+
+    Args:
+        spans (Tensor): Ground truth, half-open ``[start, end)`` in frames, one per clip.
+        n_frames (int): Frames in each clip, T.
+        iou_threshold (float): As for :func:`window_accuracy`, in (0, 1].
+
+    Shape:
+        - spans: (N, 2)
+        - returns: (N,)
+
+    Returns:
+        Tensor: Exact probabilities in (0, 1], float64.
+
+    Raises:
+        TypeError: If the spans are not integers.
+        ValueError: If a span is not inside the clip, there are none, or the threshold is outside (0, 1].
+
+    Example:
+        >>> any_length_window_chance(torch.tensor([[0, 1], [0, 3]]), 3)  # 2 and 3 of 6 windows
+        tensor([0.3333, 0.5000], dtype=torch.float64)
+    """
+    check_spans(spans, n_frames)
+    _check_threshold(iou_threshold)
+    start, end = torch.triu_indices(n_frames, n_frames, device=spans.device)
+    end = end + 1
+    # One clip at a time: the windows of all clips at once may not fit into memory.
+    return torch.stack(
+        [_overlap_hits(start, end, span[0], span[1], iou_threshold).double().mean() for span in spans]
+    )
+
+
 def center_window_chance(spans: Tensor, n_frames: int, iou_threshold: float = 0.5) -> Tensor:
     """Accuracy of the window of the span's own length in the middle of the clip: 1 for a hit, 0 for a miss.
 
