@@ -35,8 +35,8 @@ class TemporalDetectionAP(TableMetric, SummarisedMetric):
     ordered by video, start and end, truths by start and end, so the order of updates does not matter either.
 
     ``summary`` tells the mean over the thresholds, its 95 % bootstrap interval over videos (with a fixed
-    seed), and as ``n`` the number of videos with a detection or a truth. A random detector has no AP of its own, so
-    chance is NaN.
+    seed), and as ``n`` the number of videos with a detection or a truth. A random detector has no AP of its
+    own, so chance is NaN.
 
     Args:
         num_classes (int): Number of classes, C.

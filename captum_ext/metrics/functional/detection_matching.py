@@ -17,10 +17,10 @@ def match_activitynet(iou: Sequence[Sequence[float]], threshold: float) -> list[
     free = set(range(len(iou[0]) if iou else 0))
     outcome = []
     for row in iou:
-        candidates = [g for g in free if row[g] >= threshold]
-        outcome.append(RIGHT if candidates else WRONG)
-        if candidates:
-            free.remove(max(candidates, key=lambda g, row=row: (row[g], -g)))  # type: ignore[misc]
+        best, minus_g = max(((row[g], -g) for g in free), default=(-1.0, 0))
+        outcome.append(RIGHT if best >= threshold else WRONG)
+        if best >= threshold:
+            free.remove(-minus_g)
     return outcome
 
 
@@ -31,10 +31,10 @@ def match_thumos(iou: Sequence[Sequence[float]], threshold: float, ambiguous: Se
     whatever its score. What is left and touches an ambiguous interval is dropped, else wrong.
     """
     outcome = [DROPPED if touches else WRONG for touches in ambiguous]
-    free = list(range(len(iou)))
+    free = set(range(len(iou)))
     for g in range(len(iou[0]) if iou else 0):
-        best = max(free, key=lambda d, g=g: iou[d][g], default=None)  # type: ignore[misc]
-        if best is not None and iou[best][g] > threshold:
-            outcome[best] = RIGHT
-            free.remove(best)
+        best, minus_d = max(((iou[d][g], -d) for d in free), default=(-1.0, 0))
+        if best > threshold:
+            outcome[-minus_d] = RIGHT
+            free.remove(-minus_d)
     return outcome

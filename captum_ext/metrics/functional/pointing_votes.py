@@ -216,7 +216,7 @@ def count_votes(pairs: Tensor, convention: PointingConvention) -> PointingVotes:
     elif convention == "pairs-any-interval":
         votes = [(a.video, inside_any(c), share_of_all(c)) for a, clips in clips_of.items() for c in clips]
     elif convention == "best-clip":
-        best = [(a, max(clips, key=lambda c, a=a: _overlap(c, a))) for a, clips in clips_of.items()]  # type: ignore[misc]
+        best = [(a, _best(clips, a)) for a, clips in clips_of.items()]
         votes = [(a.video, inside(c, a), _share(c, a)) for a, c in best]
     elif convention == "clips":
         votes = [(c.video, inside_any(c), share_of_all(c)) for c in annotations_of]
@@ -226,17 +226,20 @@ def count_votes(pairs: Tensor, convention: PointingConvention) -> PointingVotes:
             for a, clips in clips_of.items()
         ]
     votes.sort(key=lambda vote: vote[0])
+    videos = torch.tensor([video for video, *_ in votes], dtype=torch.float64)
     return PointingVotes(
         hits=torch.tensor([hit for _, hit, _ in votes], dtype=torch.bool),
         chance=torch.tensor([chance for *_, chance in votes], dtype=torch.float64),
-        videos=torch.tensor([video for video, *_ in votes], dtype=torch.float64).unique(return_inverse=True)[
-            1
-        ],
+        videos=torch.unique(videos, return_inverse=True)[1],
     )
 
 
 def _overlap(clip: _Clip, annotation: _Annotation) -> float:
     return min(clip.start + clip.length, annotation.end) - max(clip.start, annotation.start)
+
+
+def _best(clips: list[_Clip], annotation: _Annotation) -> _Clip:
+    return max(clips, key=lambda clip: _overlap(clip, annotation))
 
 
 def _share(clip: _Clip, annotation: _Annotation) -> float:

@@ -1,11 +1,13 @@
 """Average precision of temporal detections, under the three protocols in use."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from captum_ext.metrics.functional.detection_matching import (
     RIGHT,
@@ -181,13 +183,9 @@ class ClassMatches:
         precision = hits / (hits + wrong.cumsum(dim=2)).clamp(min=1)
         if protocol == "thumos14-2014":
             # In whole numbers: 0.1 * 3 is more than 0.3, and a recall of 3 in 10 would miss it.
-            steps = [
-                precision.masked_fill(10 * hits < tenth * n_truths, 0).amax(dim=2)
-                if len(self.video)
-                else precision.sum(dim=2)
-                for tenth in range(11)
-            ]
-            found = torch.stack(steps).mean(dim=0)
+            reached = [precision * (10 * hits >= tenth * n_truths) for tenth in range(11)]
+            # The 0 behind all is the precision at a recall that is never reached.
+            found = torch.stack([F.pad(found, (0, 1)).amax(dim=2) for found in reached]).mean(dim=0)
         else:
             if protocol == "activitynet":
                 precision = precision.flip(2).cummax(dim=2).values.flip(2)
@@ -204,7 +202,8 @@ def match_detections(
     thresholds: Sequence[float],
 ) -> list[ClassMatches]:
     """Match the detections of each class, video by video."""
-    videos, index = torch.cat([detections[:, 0], truths[:, 0]]).unique(return_inverse=True)
+    ids = torch.cat([detections[:, 0], truths[:, 0]])
+    videos, index = torch.unique(ids, return_inverse=True)
     video_of_detection, video_of_truth = index.split([len(detections), len(truths)])
     touched = _touched(detections, ambiguous)
     order = detections[:, 4].argsort(descending=True, stable=True)
@@ -213,19 +212,27 @@ def match_detections(
         mine = order[detections[order, 1] == label]
         my_truths = (truths[:, 1] == label).nonzero()[:, 0]
         outcome = torch.full((len(thresholds), len(mine)), WRONG, dtype=torch.int8)
-        for video in video_of_detection[mine].unique():
-            places = (video_of_detection[mine] == video).nonzero()[:, 0]
-            true = my_truths[video_of_truth[my_truths] == video]
-            iou = segment_iou(detections[mine[places], 2:4], truths[true, 2:4]).tolist()
-            for row, threshold in enumerate(thresholds):
+        truths_in = _places(video_of_truth[my_truths])
+        for video, places in _places(video_of_detection[mine]).items():
+            rows = mine[places]
+            iou = segment_iou(detections[rows, 2:4], truths[my_truths[truths_in[video]], 2:4]).tolist()
+            for k, threshold in enumerate(thresholds):
                 if protocol == "activitynet":
                     found = match_activitynet(iou, threshold)
                 else:
-                    found = match_thumos(iou, threshold, touched[mine[places]].tolist())
-                outcome[row, places] = torch.tensor(found, dtype=torch.int8)
+                    found = match_thumos(iou, threshold, touched[rows].tolist())
+                outcome[k, places] = torch.tensor(found, dtype=torch.int8)
         truths_per_video = torch.bincount(video_of_truth[my_truths], minlength=len(videos)).double()
         matches.append(ClassMatches(outcome, video_of_detection[mine], truths_per_video))
     return matches
+
+
+def _places(videos: Tensor) -> dict[int, list[int]]:
+    """Where each video comes up; nowhere for all others."""
+    places = defaultdict(list)
+    for place, video in enumerate(videos.tolist()):
+        places[video].append(place)
+    return places
 
 
 def _touched(detections: Tensor, ambiguous: Tensor) -> Tensor:
