@@ -1,5 +1,6 @@
 """What the metrics share that are a mean of one value per example."""
 
+import itertools
 from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any
@@ -14,6 +15,7 @@ from captum_ext.metrics.summary import Summary
 __all__ = ["ExampleMean"]
 
 _Z_95 = NormalDist().inv_cdf(0.975)
+_INSTANCES = itertools.count()
 
 
 class ExampleMean(Metric):
@@ -37,6 +39,7 @@ class ExampleMean(Metric):
     n: Tensor
     chance_total: Tensor
     chance_n: Tensor
+    instance: Tensor
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -44,6 +47,9 @@ class ExampleMean(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("n", "chance_n"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        # A MetricCollection takes metrics whose states are equal after one batch for one and the same, and
+        # updates only the first from then on. Two different metrics may well agree on a batch.
+        self.add_state("instance", torch.tensor(next(_INSTANCES)), dist_reduce_fx="max")
 
     def compute(self) -> Tensor:
         """Mean over all examples so far, a float64 scalar; NaN before any."""
