@@ -52,7 +52,7 @@ def map_correlation(
         raise ValueError(
             f"maps and others must have the same shape, got {tuple(maps.shape)} and {tuple(others.shape)}."
         )
-    a, b = (tensor.detach().flatten(1).double() for tensor in (maps, others.to(maps.device)))
+    a, b = (x.detach().flatten(1).double().contiguous() for x in (maps, others.to(maps.device)))
     if absolute:
         a, b = a.abs(), b.abs()
     a_constant, b_constant = _constant(a), _constant(b)
