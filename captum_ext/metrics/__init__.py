@@ -4,7 +4,16 @@ Each has ``compute()`` (the figure), ``summary()`` (the figure with n, 95 % inte
 ``plot()``; its functional twin, one value per example, is in :mod:`captum_ext.metrics.functional`.
 """
 
+from captum_ext.metrics.area_between_perturbation_curves import AreaBetweenPerturbationCurves
+from captum_ext.metrics.area_over_perturbation_curve import AreaOverPerturbationCurve
+from captum_ext.metrics.conservation_residual import ConservationResidual
+from captum_ext.metrics.deletion import SpatioTemporalDeletion, TemporalDeletion
 from captum_ext.metrics.energy_pointing_game import EnergyPointingGame
+from captum_ext.metrics.insertion import SpatioTemporalInsertion, TemporalInsertion
+from captum_ext.metrics.minimum_preservation_ratio import MinimumPreservationRatio
+from captum_ext.metrics.order_sensitivity import OrderSensitivity
+from captum_ext.metrics.parameter_randomization import ParameterRandomization
+from captum_ext.metrics.random_target import RandomTarget
 from captum_ext.metrics.relevance_rank import RelevanceRank
 from captum_ext.metrics.spatial_pointing_game import SpatialPointingGame
 from captum_ext.metrics.summary import Summary
@@ -14,12 +23,23 @@ from captum_ext.metrics.temporal_localization_accuracy import TemporalLocalizati
 from captum_ext.metrics.temporal_pointing_game import TemporalPointingGame
 
 __all__ = [
+    "AreaBetweenPerturbationCurves",
+    "AreaOverPerturbationCurve",
+    "ConservationResidual",
     "EnergyPointingGame",
+    "MinimumPreservationRatio",
+    "OrderSensitivity",
+    "ParameterRandomization",
+    "RandomTarget",
     "RelevanceRank",
     "SpatialPointingGame",
+    "SpatioTemporalDeletion",
+    "SpatioTemporalInsertion",
     "Summary",
     "TemporalAUC",
+    "TemporalDeletion",
     "TemporalDetectionAP",
+    "TemporalInsertion",
     "TemporalLocalizationAccuracy",
     "TemporalPointingGame",
 ]

@@ -124,6 +124,15 @@ def test_it_works_in_a_collection(case):
         assert same(collection.compute()["b"], filled(case).compute())
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_collection_takes_no_two_metrics_for_one_because_they_agree_on_a_batch(case):
+    # Torchmetrics updates only the first of those it takes for one.
+    collection = MetricCollection({"a": case.build(), "b": case.build()})
+    for arguments in case.updates:
+        collection.update(*arguments)
+    assert sorted(collection.compute_groups.values()) == [["a"], ["b"]]
+
+
 def _worker(rank, store, results):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)

@@ -8,11 +8,26 @@ on the tensor's device.
 
 from captum_ext.metrics.functional.box_coverage import box_area_share
 from captum_ext.metrics.functional.boxes import pad_boxes
+from captum_ext.metrics.functional.conservation_residual import conservation_residual
+from captum_ext.metrics.functional.curve_areas import abpc, aopc, area_under_curve
 from captum_ext.metrics.functional.either_pointing import either_pointing_chance, either_pointing_game
 from captum_ext.metrics.functional.energy_pointing import energy_pointing_game
 from captum_ext.metrics.functional.frame_auc import frame_auc, frame_auc_chance
 from captum_ext.metrics.functional.intervals import bootstrap_interval, wilson_interval
+from captum_ext.metrics.functional.map_correlation import map_correlation
+from captum_ext.metrics.functional.minimum_preservation_ratio import (
+    MinimumPreservation,
+    minimum_preservation_ratio,
+)
+from captum_ext.metrics.functional.order_sensitivity import OrderChange, order_sensitivity
+from captum_ext.metrics.functional.parameter_randomization import (
+    RandomizationCurve,
+    parameter_randomization,
+    randomized_layers,
+)
+from captum_ext.metrics.functional.perturbation_curves import deletion_curve, insertion_curve
 from captum_ext.metrics.functional.pointing_votes import PointingVotes, temporal_pointing_votes
+from captum_ext.metrics.functional.random_target import random_target
 from captum_ext.metrics.functional.relevance_rank import relevance_rank
 from captum_ext.metrics.functional.spans import frames_inside
 from captum_ext.metrics.functional.spatial_pointing import (
@@ -33,20 +48,35 @@ from captum_ext.metrics.functional.window_accuracy import (
 )
 
 __all__ = [
+    "MinimumPreservation",
+    "OrderChange",
     "PointingVotes",
+    "RandomizationCurve",
     "SpatialPointing",
+    "abpc",
     "any_length_window_chance",
+    "aopc",
+    "area_under_curve",
     "bootstrap_interval",
     "box_area_share",
     "center_window_chance",
+    "conservation_residual",
+    "deletion_curve",
     "either_pointing_chance",
     "either_pointing_game",
     "energy_pointing_game",
     "frame_auc",
     "frame_auc_chance",
     "frames_inside",
+    "insertion_curve",
+    "map_correlation",
+    "minimum_preservation_ratio",
+    "order_sensitivity",
     "pad_boxes",
+    "parameter_randomization",
+    "random_target",
     "random_window_chance",
+    "randomized_layers",
     "relevance_rank",
     "spatial_pointing_center",
     "spatial_pointing_chance",
