@@ -2,7 +2,8 @@
 
 Everywhere in this package frames are uint8 RGB tensors (T, 3, H, W); boxes are float
 ``(x0, y0, x1, y1)`` in pixels, half-open; spans of frames are half-open. Reading and writing files
-needs PyAV (``pip install "captum-ext[video]"``); importing the package does not.
+needs PyAV (``pip install "captum-ext[video]"``); importing the package does not. Annotations of public
+data sets are read by :mod:`captum_ext.data.annotations`.
 """
 
 from captum_ext.data.captions import (
@@ -28,7 +29,14 @@ from captum_ext.data.synthetic import (
     generate_actions,
 )
 from captum_ext.data.transforms import IMAGENET, KINETICS, ClipTransform, Normalization
-from captum_ext.data.video import VideoClip, VideoReadError, read_video, write_video
+from captum_ext.data.video import (
+    VideoClip,
+    VideoInfo,
+    VideoReadError,
+    probe_video,
+    read_video,
+    write_video,
+)
 
 __all__ = [
     "DISTRACTORS",
@@ -52,6 +60,7 @@ __all__ = [
     "SyntheticActions",
     "SyntheticCaptions",
     "VideoClip",
+    "VideoInfo",
     "VideoReadError",
     "concatenate_actions",
     "generate_actions",
@@ -59,6 +68,7 @@ __all__ = [
     "join_actions",
     "load_captions",
     "load_manifest",
+    "probe_video",
     "read_video",
     "save_captions",
     "save_manifest",

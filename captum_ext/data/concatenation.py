@@ -85,8 +85,10 @@ def concatenate_actions(
             "GT+rand": 0,
             "rand+GT+rand": int(generator.integers(rand_frames + 1)),
         }[pattern]
-        gt_pictures, gt_boxes = _sample(truth, gt_frames, (truth.height, truth.width))
-        rand_pictures, rand_boxes = _sample(partner, rand_frames, (truth.height, truth.width))
+        size = (truth.height, truth.width)
+        gt_pictures, gt_boxes, gt_others = _sample(truth, gt_frames, size)
+        rand_pictures, rand_boxes, rand_others = _sample(partner, rand_frames, size)
+        others = rand_others[:before] + gt_others + rand_others[before:]
         pictures = torch.cat([rand_pictures[:before], gt_pictures, rand_pictures[before:]])
         path = folder / f"{stem}_{number:05d}.mp4"
         write_video(path, pictures, truth.fps)
@@ -107,6 +109,7 @@ def concatenate_actions(
                 height=truth.height,
                 boxes=rand_boxes[:before] + gt_boxes + rand_boxes[before:],
                 spans=tuple(span for span in parts if span.start_frame < span.end_frame),
+                other_boxes=others if any(others) else (),
             )
         )
     save_manifest(manifest, results)
@@ -139,14 +142,21 @@ def _draw_partner(
 
 def _sample(
     clip: ActionClip, n_frames: int, frame_size: tuple[int, int]
-) -> tuple[Tensor, tuple[Box | None, ...]]:
-    """Frames spread over the whole clip, and their boxes, both in a frame of ``frame_size`` (H, W)."""
+) -> tuple[Tensor, tuple[Box | None, ...], tuple[tuple[Box, ...], ...]]:
+    """Frames spread over the whole clip, their boxes and other boxes, in a frame of ``frame_size`` (H, W)."""
     video = read_video(clip.path, n_frames)
     if video.frames.shape[2:] != (clip.height, clip.width) or int(video.indices.max()) >= clip.n_frames:
         raise ValueError(
             f"{clip.path} has {int(video.indices.max()) + 1} or more frames of (H, W) "
             f"{tuple(video.frames.shape[2:])}; its record says {clip.n_frames} of {(clip.height, clip.width)}"
         )
-    boxes = [clip.boxes[position] for position in video.indices.tolist()]
+    positions = video.indices.tolist()
+    boxes = [clip.boxes[position] for position in positions]
+    others = [clip.other_boxes[position] if clip.other_boxes else () for position in positions]
+    source = (clip.height, clip.width)
     fit = ClipTransform(frame_size, *IMAGENET)  # only its geometry is used
-    return fit.crop(video.frames), fit.map_boxes(boxes, (clip.height, clip.width))
+    return (
+        fit.crop(video.frames),
+        fit.map_boxes(boxes, source),
+        tuple(tuple(box for box in fit.map_boxes(frame, source) if box is not None) for frame in others),
+    )

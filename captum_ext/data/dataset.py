@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from captum_ext.data._padding import pad
 from captum_ext.data.records import ActionClip, Box
 from captum_ext.data.transforms import ClipTransform
 from captum_ext.data.video import read_video
@@ -63,6 +65,38 @@ class ClipDataset(Dataset[tuple[Tensor, int]]):
         clip = self.clips[index]
         boxes = [clip.boxes[position] for position in self._read(index)[1].tolist()]
         return self.transform.map_boxes(boxes, (clip.height, clip.width))
+
+    def padded_boxes(self, index: int) -> Tensor:
+        """All boxes of item ``index``, any number per frame, in pixels of the crop.
+
+        Args:
+            index (int): position of the clip.
+
+        Shape:
+            - returns: (T, B, 4), with B the largest number of boxes in a frame, at least 1
+
+        Returns:
+            Tensor: float64 ``(x0, y0, x1, y1)``, half-open; rows of NaN where a frame has fewer than B, as
+            the spatial metrics take them (with a batch axis in front).
+        """
+        clip = self.clips[index]
+        size = (clip.height, clip.width)
+        return pad(
+            [
+                [box for box in self.transform.map_boxes(clip.boxes_in(position), size) if box is not None]
+                for position in self._read(index)[1].tolist()
+            ]
+        )
+
+    def inside(self, index: int) -> Tensor:
+        """Which frames of item ``index`` show its label, bool (T,)."""
+        clip = self.clips[index]
+        positions = self._read(index)[1]
+        inside = torch.zeros(len(positions), dtype=torch.bool)
+        for label, start, end in clip.spans:
+            if label == clip.label:
+                inside |= (positions >= start) & (positions < end)
+        return inside
 
     def _read(self, index: int) -> tuple[Tensor, Tensor]:
         """Cropped frames, and their positions among the frames of the file."""

@@ -44,6 +44,8 @@ class ActionClip:
         boxes (tuple): for each frame the box of the acting object, float ``(x0, y0, x1, y1)`` in pixels,
             half-open, or None where there is none.
         spans (tuple of Span): the actions in time, in order; half-open, in frames.
+        other_boxes (tuple): for each frame the boxes of further objects that act as ``label`` says, each as
+            in ``boxes``; empty where no frame has more than one. Default: ()
 
     Raises:
         ValueError: if the boxes are not one per frame, or a box or span lies outside the clip.
@@ -66,6 +68,7 @@ class ActionClip:
     height: int
     boxes: tuple[Box | None, ...]
     spans: tuple[Span, ...]
+    other_boxes: tuple[tuple[Box, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.boxes) != self.n_frames:
@@ -73,17 +76,27 @@ class ActionClip:
                 f"clip {self.video_id!r}: {len(self.boxes)} boxes for {self.n_frames} frames; "
                 "give one per frame, None where there is none"
             )
-        for t, box in enumerate(self.boxes):
-            if box is not None and not (
-                0 <= box[0] < box[2] <= self.width and 0 <= box[1] < box[3] <= self.height
-            ):
-                raise ValueError(
-                    f"clip {self.video_id!r}, frame {t}: box {box} is empty or outside "
-                    f"{self.width} x {self.height} pixels (x0, y0, x1, y1)"
-                )
+        if len(self.other_boxes) not in (0, self.n_frames):
+            raise ValueError(
+                f"clip {self.video_id!r}: other_boxes of {len(self.other_boxes)} frames for "
+                f"{self.n_frames}; give them for each frame, or none"
+            )
+        for t in range(self.n_frames):
+            for box in self.boxes_in(t):
+                if not (0 <= box[0] < box[2] <= self.width and 0 <= box[1] < box[3] <= self.height):
+                    raise ValueError(
+                        f"clip {self.video_id!r}, frame {t}: box {box} is empty or outside "
+                        f"{self.width} x {self.height} pixels (x0, y0, x1, y1)"
+                    )
         for span in self.spans:
             if not 0 <= span.start_frame < span.end_frame <= self.n_frames:
                 raise ValueError(f"clip {self.video_id!r}: {span} is empty or outside {self.n_frames} frames")
+
+    def boxes_in(self, frame: int) -> tuple[Box, ...]:
+        """All boxes of the label in a frame, that of ``boxes`` first."""
+        box = self.boxes[frame]
+        others = self.other_boxes[frame] if self.other_boxes else ()
+        return others if box is None else (box, *others)
 
 
 def save_manifest(path: str | os.PathLike[str], clips: Iterable[ActionClip]) -> None:
@@ -122,6 +135,9 @@ def _clip_from_record(record: dict[str, Any]) -> ActionClip:
         **{
             **record,
             "boxes": tuple(box and tuple(map(float, box)) for box in record["boxes"]),
+            "other_boxes": tuple(
+                tuple(tuple(map(float, box)) for box in boxes) for boxes in record.get("other_boxes", ())
+            ),
             "spans": tuple(Span(*span) for span in record["spans"]),
         }
     )

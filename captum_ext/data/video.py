@@ -52,6 +52,28 @@ class VideoClip:
     indices: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class VideoInfo:
+    """What a video file holds, without its pictures.
+
+    Attributes:
+        n_frames (int): frames in the file.
+        fps (float): mean frame rate, frames per second.
+        duration_s (float): seconds from the first frame's appearance to the last one's end.
+        frame_size (tuple[int, int]): (H, W) in pixels, upright.
+        timestamps (Tensor): float64 seconds since the first frame, at which each frame appears.
+
+    Shape:
+        - timestamps: (n_frames,)
+    """
+
+    n_frames: int
+    fps: float
+    duration_s: float
+    frame_size: tuple[int, int]
+    timestamps: Tensor
+
+
 @dataclass(frozen=True)
 class _FrameIndex:
     """When each frame of a file is shown, from its packets alone (nothing is decoded)."""
@@ -106,19 +128,14 @@ def read_video(
     """
     _check_window(n_frames, start, end)
     file = Path(path)
-    if not file.exists():
-        raise FileNotFoundError(f"there is no video at {file}")
-    if not file.is_file():
-        raise VideoReadError(f"{file} is not a file")
+    _check_file(file)
     av = _import_av()
     try:
         index = _index_frames(av, file)
         positions = _choose(index, n_frames, start, end, file)
         pictures = _decode(av, file, index, set(positions.tolist()))
     except av.error.FFmpegError as error:
-        raise VideoReadError(
-            f"{file} cannot be decoded: it is not a video, or it is truncated or damaged ({error.strerror})"
-        ) from error
+        raise _undecodable(file, error) from error
     return VideoClip(
         frames=torch.stack([pictures[position] for position in positions.tolist()])
         .permute(0, 3, 1, 2)
@@ -127,6 +144,46 @@ def read_video(
         fps=len(index.ticks) / index.duration,
         path=str(path),
         indices=torch.from_numpy(positions),
+    )
+
+
+def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
+    """Count the frames of a video file and find their times, from its packets; decode one for its size.
+
+    Args:
+        path (str or os.PathLike): a video file in any container and codec that FFmpeg reads.
+
+    Returns:
+        VideoInfo: number of frames, rate, duration, frame size and times.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        VideoReadError: as for :func:`read_video`.
+        ImportError: if PyAV is not installed.
+
+    Example::
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_video(f"{folder}/a.mp4", torch.zeros(6, 3, 32, 48, dtype=torch.uint8), fps=4)
+        ...     info = probe_video(f"{folder}/a.mp4")
+        >>> info.n_frames, info.fps, info.duration_s, info.frame_size
+        (6, 4.0, 1.5, (32, 48))
+    """
+    file = Path(path)
+    _check_file(file)
+    av = _import_av()
+    try:
+        index = _index_frames(av, file)
+        picture = _decode(av, file, index, {0})[0]
+    except av.error.FFmpegError as error:
+        raise _undecodable(file, error) from error
+    return VideoInfo(
+        n_frames=len(index.ticks),
+        fps=len(index.ticks) / index.duration,
+        duration_s=index.duration,
+        frame_size=(picture.shape[0], picture.shape[1]),
+        timestamps=torch.from_numpy(index.times),
     )
 
 
@@ -186,6 +243,19 @@ def write_video(path: str | os.PathLike[str], frames: Tensor, fps: float, crf: i
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
+
+
+def _check_file(file: Path) -> None:
+    if not file.exists():
+        raise FileNotFoundError(f"there is no video at {file}")
+    if not file.is_file():
+        raise VideoReadError(f"{file} is not a file")
+
+
+def _undecodable(file: Path, error: Any) -> VideoReadError:
+    return VideoReadError(
+        f"{file} cannot be decoded: it is not a video, or it is truncated or damaged ({error.strerror})"
+    )
 
 
 def _import_av() -> Any:
