@@ -72,7 +72,13 @@ class Actions:
         """The clips of a split, "train" or "test"; generated ones have ``n_frames`` frames."""
         a = self.arguments
         if a.data_root is not None:
-            return trimmed_clips(a.data_root, split)
+            root = a.data_root.resolve()
+
+            def find(folder: Path) -> None:
+                save_manifest(folder / "clips.json", trimmed_clips(root, split))
+
+            found = prepared(a.prepared, f"{root.name}-{split}", {"root": str(root), "split": split}, find)
+            return load_manifest(found / "clips.json")
         per_class = a.train if split == "train" else a.test
         wanted = {"split": split, "per_class": per_class, "seed": a.seed, "n_frames": n_frames}
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from benchmarks.suite.batches import ClipSource, Item
 from captum_ext.data import ActionClip, ClipDataset, ClipTransform
-from captum_ext.metrics.functional import frames_inside, pad_boxes
 
-__all__ = ["ActionClips", "Parts"]
+__all__ = ["ActionClips", "Parts", "runs"]
 
 
 @dataclass(frozen=True)
@@ -35,23 +36,18 @@ class ActionClips:
 
     def item(self, index: int) -> Item:
         """Decode a clip; of its boxes only those of its own action count."""
-        clip = self.clips[index]
-        dataset = ClipDataset([clip], self.transform, n_frames=self.n_frames)
+        dataset = ClipDataset([self.clips[index]], self.transform, self.n_frames, cache=True)
         inputs, label = dataset[0]
-        spans = torch.tensor([[s.start_frame, s.end_frame] for s in clip.spans if s.label == clip.label])
-        if self.n_frames != clip.n_frames:
-            spans = _sampled(spans, clip.n_frames, self.n_frames)
-        boxes = pad_boxes([[[] if box is None else [box] for box in dataset.boxes(0)]])
-        outside = ~frames_inside([spans], self.n_frames)[0]
-        boxes[0, outside] = torch.nan
-        return Item(clip.video_id, inputs, label, boxes[0], spans)
+        inside = dataset.inside(0)
+        boxes = dataset.padded_boxes(0)
+        boxes[~inside] = torch.nan
+        return Item(self.clips[index].video_id, inputs, label, boxes, runs(inside))
 
 
-def _sampled(spans: torch.Tensor, n_frames: int, n_sampled: int) -> torch.Tensor:
-    """Spans among ``n_sampled`` frames spread over ``n_frames``; each keeps one frame at least."""
-    scaled = (spans.double() * n_sampled / n_frames).round().long()
-    start = scaled[:, 0].clamp(max=n_sampled - 1)
-    return torch.stack([start, torch.maximum(scaled[:, 1], start + 1)], dim=1)
+def runs(inside: Tensor) -> Tensor:
+    """The half-open spans of True, (T,) to (S, 2)."""
+    padded = F.pad(inside.byte(), (1, 1)).int().diff()
+    return torch.stack([(padded == 1).nonzero()[:, 0], (padded == -1).nonzero()[:, 0]], dim=1)
 
 
 class Parts:

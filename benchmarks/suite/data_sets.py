@@ -2,18 +2,96 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from captum_ext.data import ActionClip, load_manifest
+from captum_ext.data.annotations import (
+    AnnotatedVideo,
+    clips_of_videos,
+    read_thumos14,
+    read_ucf101_24_mat,
+    read_ucf101_24_pickle,
+    read_ucf101_24_split,
+)
 
-__all__ = ["trimmed_clips"]
+__all__ = ["trimmed_clips", "untrimmed_videos"]
+
+_PICKLES = ("pyannot_with_class_names.pkl", "pyannot.pkl")
 
 
 def trimmed_clips(root: Path, split: str) -> list[ActionClip]:
-    """The clips of a split, "train" or "test"."""
-    return load_manifest(root / f"{split}.json")
+    """The clips of a split, "train" or "test", in the order of their ids.
+
+    What is looked for, in this order: ``train.json`` and ``test.json``, as
+    :func:`captum_ext.data.save_manifest` writes them; UCF101-24, that is ``pyannot_with_class_names.pkl``,
+    ``pyannot.pkl`` or ``finalAnnots.mat`` with ``testlist01.txt`` (what is not in the list is for training)
+    and the videos anywhere below.
+
+    Raises:
+        FileNotFoundError: if there is none of them.
+    """
+    if (root / f"{split}.json").exists():
+        return load_manifest(root / f"{split}.json")
+    annotations = _ucf101_24(root)
+    test = set(read_ucf101_24_split(root / "testlist01.txt"))
+    wanted = [video for video in annotations if (video.video_id in test) == (split == "test")]
+    # Sorted names would put all clips of a class together, and --limit would see one class only.
+    return _classes_take_turns(clips_of_videos(wanted, root))
 
 
 def untrimmed_videos(root: Path, labels: tuple[str, ...]) -> list[ActionClip]:
-    """The test videos with a span for every action of a known class."""
-    return load_manifest(root / "untrimmed.json")
+    """The test videos of THUMOS14 with a span for every action: folder ``annotation``, videos anywhere below.
+
+    Also ``untrimmed.json``, as :func:`captum_ext.data.save_manifest` writes it.
+
+    Args:
+        root (Path): the data set.
+        labels (tuple of str): the classes that the model knows.
+
+    Raises:
+        FileNotFoundError: if there is neither.
+        ValueError: if the model does not know a class.
+    """
+    if (root / "untrimmed.json").exists():
+        videos = load_manifest(root / "untrimmed.json")
+    elif (root / "annotation").is_dir():
+        # Some actions end behind their video, see read_thumos14.
+        per_class = clips_of_videos(read_thumos14(root / "annotation", "test"), root, overrun="cut")
+        videos = list(
+            {clip.path: replace(clip, boxes=(None,) * clip.n_frames) for clip in per_class}.values()
+        )
+        videos = [replace(clip, video_id=clip.video_id.partition("#")[0]) for clip in videos]
+    else:
+        raise FileNotFoundError(
+            f"{root} holds no untrimmed videos that this benchmark knows: neither untrimmed.json nor "
+            "THUMOS14's folder annotation (see docs/benchmarks.md)."
+        )
+    unknown = sorted({span.label for clip in videos for span in clip.spans} - set(labels))
+    if unknown:
+        raise ValueError(
+            f"the model does not know the classes {unknown}; give a --checkpoint whose labels hold them. It "
+            f"knows {list(labels)}."
+        )
+    return videos
+
+
+def _ucf101_24(root: Path) -> list[AnnotatedVideo]:
+    for name in _PICKLES:
+        if (root / name).exists():
+            return read_ucf101_24_pickle(root / name)
+    if (root / "finalAnnots.mat").exists():
+        return read_ucf101_24_mat(root / "finalAnnots.mat")
+    raise FileNotFoundError(
+        f"{root} holds no clips that this benchmark knows: neither test.json nor UCF101-24's "
+        f"{', '.join(_PICKLES)} or finalAnnots.mat (see docs/benchmarks.md)."
+    )
+
+
+def _classes_take_turns(clips: list[ActionClip]) -> list[ActionClip]:
+    turns: dict[str, int] = {}
+    order = []
+    for clip in clips:
+        turns[clip.label] = turns.get(clip.label, -1) + 1
+        order.append((turns[clip.label], clip.label_index))
+    return [clip for _, clip in sorted(zip(order, clips, strict=True), key=lambda pair: pair[0])]
