@@ -96,9 +96,24 @@ BENCHMARKS = {
             "benchmarks.ebr.table4",
         ),
         Benchmark(
+            "ebr_table5",
+            "EB-R paper, Table 5: noun phrases of captions point at their boxes",
+            "benchmarks.ebr.table5",
+        ),
+        Benchmark(
             "step_tables",
             "Tables 2-5 of the STEP paper on generated clips: pointing in space and time, smoothness",
             "benchmarks.step",
+        ),
+        Benchmark(
+            "faithfulness",
+            "deletion and insertion in space-time and frame by frame, all methods",
+            "benchmarks.quality.faithfulness",
+        ),
+        Benchmark(
+            "sanity",
+            "do maps depend on the model's weights, the class, the order of frames; do they conserve mass",
+            "benchmarks.quality.sanity",
         ),
         Benchmark(
             "speed_step",

@@ -1,0 +1,72 @@
+"""All methods for one network, and what they are compared with."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.ebr.methods import Method, recurrent_methods
+from benchmarks.step.methods import every_method
+from benchmarks.step.networks import Network
+from benchmarks.suite.batches import Batch
+from benchmarks.suite.evaluation import Explained
+
+__all__ = ["RANDOM", "every_map", "explanation", "fast_maps", "scores"]
+
+RANDOM = "random map"
+
+
+def fast_maps(network: Network, seed: int) -> dict[str, Method]:
+    """Methods of a few passes, and a random map."""
+    if network.is_recurrent:
+        return recurrent_methods(network.module) | {RANDOM: _random(seed)}
+    raise ValueError(f"sanity checks are made of the CNN-LSTM, not of {network.name}")
+
+
+def every_map(network: Network, arguments: argparse.Namespace) -> dict[str, Method]:
+    """All methods for the network, masks included, and a random map."""
+    found = every_method(network, arguments)
+    wanted = ("EB-R", "cEB-R", "Grad-CAM", "SaliencyTubes", "RISE", "EP-3D", "STEP")
+    methods = {name: found[name] for name in wanted if name in found}
+    if network.is_recurrent:
+        methods["BP-R"] = recurrent_methods(network.module)["BP-R"]
+    return methods | {RANDOM: _random(arguments.seed)}
+
+
+def scores(network: Network) -> Callable[[Tensor], Tensor]:
+    """Clips to the scores that are explained: of the CNN-LSTM those of the last time step."""
+
+    def forward(clips: Tensor) -> Tensor:
+        found: Tensor = network.module(clips)
+        return found[:, -1] if network.is_recurrent else found
+
+    return forward
+
+
+def explanation(method: Method, batch: Batch) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """A method as a function of clips and classes, for metrics that explain again."""
+
+    def explain(clips: Tensor, target: Tensor | None) -> Tensor:
+        maps = method(replace(batch, clips=clips, labels=batch.labels if target is None else target)).maps
+        assert maps is not None  # noqa: S101 - every method here says where
+        return maps
+
+    return explain
+
+
+def _random(seed: int) -> Method:
+    """Values without any meaning, drawn for a group of clips from the seed and the group's number."""
+
+    def explain(batch: Batch) -> Explained:
+        state = np.random.SeedSequence([seed, batch.number]).generate_state(1)
+        generator = torch.Generator().manual_seed(int(state[0]))
+        n_clips, _, n_frames, height, width = batch.clips.shape
+        drawn = torch.rand(n_clips, n_frames, height // 4, width // 4, generator=generator)
+        return Explained.of(drawn.to(batch.clips.device))
+
+    return explain
