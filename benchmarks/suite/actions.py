@@ -96,8 +96,8 @@ class Actions:
         """The classes in the order of the models' scores."""
         if self.arguments.checkpoint is not None:
             return load_checkpoint(self.arguments.checkpoint).labels
-        known = {(clip.label_index, clip.label) for clip in self.clips("train")}
-        return tuple(label for _, label in sorted(known))
+        known = {clip.label_index: clip.label for clip in self.clips("train")}
+        return tuple(known.get(index, f"class {index}") for index in range(max(known) + 1))
 
     @property
     def transform(self) -> ClipTransform:

@@ -17,8 +17,9 @@ class VideoIndex:
     """Finds the file of a video id below a folder.
 
     The id is a path below the folder without suffix (``Basketball/v_Basketball_g01_c01``), or else the name
-    of the file, wherever it lies; also with ``v_`` in front, as ActivityNet's files are named. It is only
-    compared, never opened as a path.
+    of the file, wherever it lies; also with ``v_`` in front, as ActivityNet's files are named, or without the
+    id's own folders, as where UCF101's lie in a folder of their own. It is only compared, never opened as a
+    path.
     """
 
     def __init__(self, root: Path) -> None:
@@ -35,6 +36,7 @@ class VideoIndex:
             self._by_path.get(video_id)
             or self._by_name.get(video_id)
             or self._by_name.get(f"v_{video_id}")
+            or self._by_name.get(video_id.rpartition("/")[2])
             or ()
         )
         if not candidates:

@@ -34,7 +34,7 @@ def clips_of_videos(
     once.
 
     A file is found by the video id: as a path below the root without suffix, else by its name wherever it
-    lies, also with ``v_`` in front.
+    lies, also with ``v_`` in front or without the id's folders.
 
     Args:
         annotations (iterable of AnnotatedVideo): from any of the readers.
