@@ -36,9 +36,12 @@ class ActionClips:
     def item(self, index: int) -> Item:
         """Decode a clip; of its boxes only those of its own action count."""
         clip = self.clips[index]
-        dataset = ClipDataset([clip], self.transform, n_frames=self.n_frames)
+        # Frames and boxes come from one decoding.
+        dataset = ClipDataset([clip], self.transform, n_frames=self.n_frames, cache=True)
         inputs, label = dataset[0]
         spans = torch.tensor([[s.start_frame, s.end_frame] for s in clip.spans if s.label == clip.label])
+        if not len(spans):
+            raise ValueError(f"clip {clip.video_id!r} has no span of its own action, {clip.label!r}")
         if self.n_frames != clip.n_frames:
             spans = _sampled(spans, clip.n_frames, self.n_frames)
         boxes = pad_boxes([[[] if box is None else [box] for box in dataset.boxes(0)]])
@@ -48,8 +51,12 @@ class ActionClips:
 
 
 def _sampled(spans: torch.Tensor, n_frames: int, n_sampled: int) -> torch.Tensor:
-    """Spans among ``n_sampled`` frames spread over ``n_frames``; each keeps one frame at least."""
-    scaled = (spans.double() * n_sampled / n_frames).round().long()
+    """Spans among ``n_sampled`` frames spread over ``n_frames``; each keeps one frame at least.
+
+    Frame j of the sample is the one at the centre of its segment, ``(j + 1/2) n_frames / n_sampled``.
+    """
+    # The first j whose centre is not before the end: ceil(end n_sampled / n_frames - 1/2).
+    scaled = -((n_frames - 2 * spans * n_sampled) // (2 * n_frames))
     start = scaled[:, 0].clamp(max=n_sampled - 1)
     return torch.stack([start, torch.maximum(scaled[:, 1], start + 1)], dim=1)
 
