@@ -25,6 +25,11 @@ class Benchmark:
     module: str
 
     @property
+    def description(self) -> str:
+        """What is measured, and how."""
+        return import_module(self.module).__doc__ or self.summary
+
+    @property
     def add_arguments(self) -> Callable[[argparse.ArgumentParser], None]:
         """Adds the benchmark's own options to a parser."""
         function: Callable[[argparse.ArgumentParser], None] = import_module(self.module).add_arguments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -107,21 +108,32 @@ class Groups(Dataset[Batch]):
     Args:
         source (ClipSource): the clips.
         size (int): clips per group.
-        numbers (Sequence[int]): the groups that are wanted. Default: all
+
+    Attributes:
+        ids (list of str): of all clips.
+        numbers (Sequence[int]): the groups that are wanted; all at first.
+
+    Raises:
+        ValueError: if there is no clip, or two have one id.
     """
 
-    def __init__(self, source: ClipSource, size: int, numbers: Sequence[int] | None = None) -> None:
+    def __init__(self, source: ClipSource, size: int) -> None:
         self.source = source
         self.size = size
-        every = range(-(-len(source.ids) // size))
-        self.numbers = list(every if numbers is None else numbers)
+        self.ids = list(source.ids)
+        if not self.ids:
+            raise ValueError("there are no clips")
+        twice = [clip_id for clip_id, times in Counter(self.ids).items() if times > 1]
+        if twice:
+            raise ValueError(f"clips are told apart by their ids, but two are called {twice[0]!r}")
+        self.numbers: Sequence[int] = range(-(-len(self.ids) // size))
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def ids_of(self, number: int) -> Sequence[str]:
         """The ids of a group's clips."""
-        return self.source.ids[number * self.size : (number + 1) * self.size]
+        return self.ids[number * self.size : (number + 1) * self.size]
 
     def __getitem__(self, index: int) -> Batch:
         number = self.numbers[index]

@@ -36,12 +36,18 @@ class ActionClips:
 
     def item(self, index: int) -> Item:
         """Decode a clip; of its boxes only those of its own action count."""
-        dataset = ClipDataset([self.clips[index]], self.transform, self.n_frames, cache=True)
+        clip = self.clips[index]
+        # Frames and boxes come from one decoding.
+        dataset = ClipDataset([clip], self.transform, self.n_frames, cache=True)
         inputs, label = dataset[0]
         inside = dataset.inside(0)
+        if not bool(inside.any()):
+            raise ValueError(
+                f"none of the {self.n_frames} frames shows the clip's own action, {clip.label!r}"
+            )
         boxes = dataset.padded_boxes(0)
         boxes[~inside] = torch.nan
-        return Item(self.clips[index].video_id, inputs, label, boxes, runs(inside))
+        return Item(clip.video_id, inputs, label, boxes, runs(inside))
 
 
 def runs(inside: Tensor) -> Tensor:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
-import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from benchmarks.suite.batches import Batch, ClipSource, Groups
+from benchmarks.suite.errors import RunError
 from benchmarks.suite.maps import MapFolder
+from benchmarks.suite.processes import Processes
+from benchmarks.suite.quiet import quiet_lightning
 from benchmarks.suite.results import Record, ResultsError, ResultsFolder
 
 __all__ = ["ClipError", "Evaluated", "Experiment", "Explained", "Measures", "evaluate"]
@@ -24,7 +29,7 @@ Measures = Mapping[str, Tensor]
 """Name of a measure to one value per clip, (N,), or to one row of numbers per clip, (N, L)."""
 
 
-class ClipError(RuntimeError):
+class ClipError(RunError):
     """A clip cannot be read."""
 
 
@@ -111,6 +116,7 @@ class _Explaining(pl.LightningModule):
         done: set[tuple[str, str]],
         maps: MapFolder | None,
         skip_broken: bool,
+        processes: Processes,
     ) -> None:
         super().__init__()
         self.models = nn.ModuleList(experiment.models)
@@ -119,9 +125,31 @@ class _Explaining(pl.LightningModule):
         self.done = done
         self.maps = maps
         self.skip_broken = skip_broken
+        self.processes = processes
+        self.error: RunError | None = None
+        self.on_sigterm = signal.getsignal(signal.SIGTERM)
 
-    def predict_step(self, batch: Batch) -> None:
-        """Explain, score and write one group."""
+    def setup(self, stage: str) -> None:
+        """Begin where an earlier process of this rank was killed."""
+        self.folder.mend(self.global_rank)
+
+    def on_predict_start(self) -> None:
+        """Let SIGTERM end the run: Lightning would take note of it and go on to the end."""
+        signal.signal(signal.SIGTERM, self.on_sigterm)
+
+    def predict_step(self, batch: Batch) -> int:
+        """Explain, score and write one group; returns how many clips it has."""
+        if self.processes.stopped is not None:
+            return 0
+        try:
+            self._explain(batch)
+        except RunError as error:
+            # Raised here, Lightning would kill the other processes, or leave them behind.
+            self.error = error
+            self.processes.stop(str(error))
+        return len(batch.ids)
+
+    def _explain(self, batch: Batch) -> None:
         for clip_id, reason in batch.broken:
             if not self.skip_broken:
                 raise ClipError(
@@ -144,15 +172,11 @@ class _Explaining(pl.LightningModule):
             measures = {**self.experiment.measure(batch, explained), **explained.values}
             self._write(batch, cell, measures, seconds)
 
-    def on_predict_end(self) -> None:
-        """The figures are read when every process has written its own."""
-        self.trainer.strategy.barrier("results written")
-
     def _missing(self, batch: Batch, cell: str) -> bool:
         return any((clip_id, cell) not in self.done for clip_id in batch.ids)
 
     def _write(self, batch: Batch, cell: str, measures: Measures, seconds: float) -> None:
-        columns = {name: values.detach().double().cpu().tolist() for name, values in measures.items()}
+        columns = {name: values.detach().cpu().double().tolist() for name, values in measures.items()}
         records = [
             Record(clip_id, cell, {name: column[n] for name, column in columns.items()}, seconds)
             for n, clip_id in enumerate(batch.ids)
@@ -164,39 +188,40 @@ class _Explaining(pl.LightningModule):
             return
         for n, clip_id in enumerate(batch.ids):
             values = explained.scores if explained.maps is None else explained.maps
-            try:
-                self.maps.save(clip_id, {cell: values[n]})
-            except OSError as error:
-                raise ResultsError(
-                    f"maps cannot be written to {self.maps.folder}: {error}. Earlier results are intact: "
-                    "make room or mend the permissions, then run the same command with --resume."
-                ) from error
+            self.maps.save(clip_id, {cell: values[n]})
 
 
 class _Share(Sampler[int]):
     """Every ``n_processes``-th group: uneven numbers are no matter, and nothing is repeated."""
 
-    def __init__(self, n_groups: int, rank: int, n_processes: int) -> None:
+    def __init__(self, n_groups: int, rank: int, n_processes: int, processes: Processes) -> None:
         self.numbers = range(rank, n_groups, n_processes)
+        self.processes = processes
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.numbers)
+        for number in self.numbers:
+            if self.processes.stopped is not None:
+                return
+            yield number
 
 
 class _Clips(pl.LightningDataModule):
-    def __init__(self, groups: Groups, workers: int) -> None:
+    def __init__(self, groups: Groups, workers: int, processes: Processes) -> None:
         super().__init__()
         self.groups = groups
         self.workers = workers
+        self.processes = processes
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """The groups of this process."""
         trainer = self.trainer
         assert trainer is not None  # noqa: S101 - Lightning sets it
-        share = _Share(len(self.groups), trainer.global_rank, trainer.world_size)
+        # All share one list: one that read the results a moment later might find more of them.
+        self.groups.numbers = trainer.strategy.broadcast(self.groups.numbers)
+        share = _Share(len(self.groups), trainer.global_rank, trainer.world_size, self.processes)
         return DataLoader(self.groups, batch_size=None, sampler=share, num_workers=self.workers)
 
 
@@ -204,6 +229,8 @@ def evaluate(
     experiment: Experiment, folder: ResultsFolder, arguments: argparse.Namespace
 ) -> Evaluated | None:
     """Explain and score all clips that are not in the results yet.
+
+    When a clip or the disk fails in one process, all of them stop after the group they work on.
 
     Args:
         experiment (Experiment): what to evaluate.
@@ -214,44 +241,74 @@ def evaluate(
         Evaluated or None: all figures; None in every process but the first.
 
     Raises:
-        ClipError: if a clip cannot be read and ``on_error`` is not "skip".
-        ResultsError: if results cannot be written.
+        ClipError: if a clip cannot be read and ``on_error`` is not "skip", or none can be read.
+        ResultsError: if results cannot be written, or some are missing in the end.
+        RunError: if another process failed, or the Trainer refuses its options.
     """
     maps = MapFolder(arguments.save_maps) if arguments.save_maps else None
     done = {record.key for record in folder.read()}
     groups = Groups(experiment.source, arguments.group)
-    unfinished = [
+    groups.numbers = [
         number
         for number in groups.numbers
         if any((clip, cell) not in done for clip in groups.ids_of(number) for cell in experiment.methods)
     ]
-    trainer = pl.Trainer(
-        accelerator=arguments.accelerator,
-        devices=arguments.devices,
-        num_nodes=arguments.num_nodes,
-        strategy=arguments.strategy,
-        precision=arguments.precision,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        inference_mode=False,
-        use_distributed_sampler=False,
-        enable_progress_bar=sys.stderr.isatty(),
-    )
-    module = _Explaining(experiment, folder, done, maps, arguments.on_error == "skip")
-    folder.mend(trainer.global_rank)
-    with warnings.catch_warnings():
-        # Groups are few and large, and how many workers decode is the user's choice.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    processes = Processes()
+    module = _Explaining(experiment, folder, done, maps, arguments.on_error == "skip", processes)
+    with quiet_lightning():
+        trainer = _trainer(arguments)
         trainer.predict(
-            module,
-            datamodule=_Clips(Groups(experiment.source, arguments.group, unfinished), arguments.workers),
-            return_predictions=False,
+            module, datamodule=_Clips(groups, arguments.workers, processes), return_predictions=False
         )
+    processes.finish(trainer.global_rank)
     if not trainer.is_global_zero:
         return None
-    wanted = set(experiment.source.ids)
-    records = [record for record in folder.read() if record.clip in wanted]
-    finished = {record.clip for record in records}
-    skipped = {clip: reason for clip, reason in folder.skipped().items() if clip not in finished}
-    return Evaluated(records, skipped)
+    processes.wait(trainer.world_size)
+    if module.error is not None:
+        raise module.error
+    if processes.stopped is not None:
+        raise RunError(processes.stopped)
+    return _evaluated(experiment, groups.ids, folder)
+
+
+def _trainer(arguments: argparse.Namespace) -> pl.Trainer:
+    try:
+        return pl.Trainer(
+            accelerator=arguments.accelerator,
+            devices=arguments.devices,
+            num_nodes=arguments.num_nodes,
+            strategy=arguments.strategy,
+            precision=arguments.precision,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            inference_mode=False,
+            use_distributed_sampler=False,
+            enable_progress_bar=sys.stderr.isatty(),
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise RunError(f"Lightning's Trainer refuses its options: {error}") from error
+
+
+def _evaluated(experiment: Experiment, ids: Sequence[str], folder: ResultsFolder) -> Evaluated:
+    """The figures of every clip that could be read; none may lack one."""
+    records = folder.read()
+    cells = defaultdict[str, set[str]](set)
+    for record in records:
+        cells[record.clip].add(record.cell)
+    reasons = folder.skipped()
+    unfinished = [clip for clip in ids if not experiment.methods.keys() <= cells[clip]]
+    lost = [clip for clip in unfinished if clip not in reasons]
+    if lost:
+        raise ResultsError(
+            f"{len(lost)} clips have no results in {folder.folder}, such as {lost[0]!r}, though their turn "
+            "is over: has something else changed these files? Run the same command with --resume."
+        )
+    skipped = {clip: reasons[clip] for clip in unfinished}
+    if len(skipped) == len(ids):
+        raise ClipError(
+            f"none of the {len(ids)} clips can be read, so there are no figures. The first, {ids[0]!r}: "
+            f"{skipped[ids[0]]}"
+        )
+    finished = set(ids) - skipped.keys()
+    return Evaluated([record for record in records if record.clip in finished], skipped)

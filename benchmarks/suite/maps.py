@@ -9,9 +9,14 @@ from urllib.parse import quote
 import torch
 from torch import Tensor
 
+from benchmarks.suite.errors import RunError
 from captum_ext.data._atomic import replacing
 
-__all__ = ["MapFolder"]
+__all__ = ["MapError", "MapFolder"]
+
+
+class MapError(RunError):
+    """Maps cannot be written, or are not there."""
 
 
 class MapFolder:
@@ -28,45 +33,61 @@ class MapFolder:
         self.folder = folder
 
     def save(self, clip_id: str, maps: Mapping[str, Tensor]) -> None:
-        """Add the maps of a clip, whole or not at all; those of other methods stay."""
+        """Add the maps of a clip, whole or not at all; those of other methods stay.
+
+        Raises:
+            MapError: if they cannot be written.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file, save_file
 
         file = self._file(clip_id)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        stored = load_file(file) if file.exists() else {}
+        added: dict[str, Tensor] = {}
         for method, values in maps.items():
-            peak = values.detach().abs().amax().float().clamp(min=torch.finfo(torch.float32).tiny)
-            stored[method] = (values.detach() / peak).half().cpu().contiguous()
-            stored[f"{method}/peak"] = peak.cpu()
-        with replacing(file) as temporary:
-            save_file(stored, temporary)
+            values = values.detach().float()
+            peak = values.abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
+            added[method] = (values / peak).half().cpu().contiguous()
+            added[f"{method}/peak"] = peak.cpu()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            stored = load_file(file) if file.exists() else {}
+            with replacing(file) as temporary:
+                save_file(stored | added, temporary)
+        except (OSError, SafetensorError) as error:
+            raise MapError(
+                f"maps cannot be written to {file}: {error}. Earlier results are intact: make room or mend "
+                "the permissions, then run the same command with --resume."
+            ) from error
 
     def load(self, clip_id: str, method: str) -> Tensor:
         """A map of a clip, float32.
 
         Raises:
-            FileNotFoundError: if the clip or the method was not saved.
+            MapError: if the clip or the method was not saved, or the file is damaged.
         """
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         file = self._file(clip_id)
         if not file.exists():
-            raise FileNotFoundError(f"there are no maps of clip {clip_id!r} in {self.folder}")
-        with safe_open(file, framework="pt") as stored:
-            if method not in stored.keys():  # noqa: SIM118 - it is no mapping
-                raise FileNotFoundError(f"{file} has no map of {method!r}, only {self._methods(file)}")
-            values: Tensor = stored.get_tensor(method).float() * stored.get_tensor(f"{method}/peak")
+            raise MapError(f"there are no maps of clip {clip_id!r} in {self.folder}")
+        try:
+            with safe_open(file, framework="pt") as stored:
+                if method not in stored.keys():  # noqa: SIM118 - it is no mapping
+                    raise MapError(f"{file} has no map of {method!r}, only {self._methods(file)}")
+                values: Tensor = stored.get_tensor(method).float() * stored.get_tensor(f"{method}/peak")
+        except SafetensorError as error:
+            raise MapError(f"{file} holds no maps: {error}") from error
         return values
 
     def methods(self) -> list[str]:
         """The methods of the first clip.
 
         Raises:
-            FileNotFoundError: if there is no clip.
+            MapError: if there is no clip.
         """
         files = sorted(self.folder.glob("*.safetensors"))
         if not files:
-            raise FileNotFoundError(f"there are no saved maps (*.safetensors) in {self.folder}")
+            raise MapError(f"there are no saved maps (*.safetensors) in {self.folder}")
         return self._methods(files[0])
 
     def _methods(self, file: Path) -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -36,7 +37,8 @@ def prepared(root: Path, name: str, settings: Mapping[str, Any], build: Callable
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     folder = root / f"{name}-{digest}"
-    if not is_rank_zero():
+    if not is_rank_zero() and not folder.exists():
+        sys.stderr.write(f"waiting for the first process to prepare {folder}\n")
         while not folder.exists():
             time.sleep(_POLL_S)
     if folder.exists():

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.suite.errors import RunError
 from benchmarks.tables import Table
 from captum_ext.visualization import Report
 
@@ -35,7 +36,7 @@ def save_report(folders: Sequence[Path], path: Path) -> Path:
         path (Path): the page.
 
     Raises:
-        FileNotFoundError: if a folder holds no finished run.
+        RunError: if a folder holds no finished run.
     """
     runs = [_records(folder) for folder in folders]
     report = Report(f"Benchmarks: {', '.join(str(facts['benchmark']) for facts, *_ in runs)}")
@@ -54,5 +55,11 @@ def save_report(folders: Sequence[Path], path: Path) -> Path:
 def _records(folder: Path) -> list[dict[str, object]]:
     file = folder / _TABLES
     if not file.exists():
-        raise FileNotFoundError(f"{folder} holds no finished run: {_TABLES} is missing")
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        raise RunError(
+            f"{folder} holds no finished run: {file.name} is missing. Finish it with the same command and "
+            "--resume."
+        )
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise RunError(f"{file} is damaged: {error}") from error

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from benchmarks.suite.errors import RunError
 from captum_ext.data._atomic import replacing
 
 __all__ = ["Record", "ResultsError", "ResultsFolder"]
 
 Value = float | list[float]
+Parsed = TypeVar("Parsed")
 
 
-class ResultsError(RuntimeError):
+class ResultsError(RunError):
     """Results cannot be written, or do not belong to this run."""
 
 
@@ -43,10 +45,19 @@ class Record:
         return self.clip, self.cell
 
     def line(self) -> bytes:
-        """One line of JSON; NaN is null, which every reader of JSON understands."""
+        """One line of JSON; NaN is null, which every reader of JSON understands.
+
+        Raises:
+            ResultsError: if a value is infinite.
+        """
         values = {name: _without_nan(value) for name, value in self.values.items()}
         record = {"clip": self.clip, "cell": self.cell, "values": values, "seconds": self.seconds}
-        return json.dumps(record, allow_nan=False).encode() + b"\n"
+        try:
+            return json.dumps(record, allow_nan=False).encode() + b"\n"
+        except ValueError as error:
+            raise ResultsError(
+                f"{self.cell} of clip {self.clip!r} has an infinite value: {values}"
+            ) from error
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Record:
@@ -80,23 +91,26 @@ class ResultsFolder:
                 the folder cannot be written to.
         """
         file = self.folder / "run.json"
+        wanted = json.loads(json.dumps(settings))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            has_results = any(True for _ in self.folder.glob("results-*.jsonl"))
             if not file.exists():
+                if has_results:
+                    raise FileNotFoundError(f"there are results, but no {file.name} that says of which run")
                 with replacing(file) as temporary:
-                    temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+                    temporary.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
                 return
-            earlier = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
+            earlier = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
             raise ResultsError(f"{self.folder} cannot hold results: {error}") from error
-        if not resume:
+        names = sorted(earlier.keys() | wanted.keys())
+        changed = [name for name in names if earlier.get(name) != wanted.get(name)]
+        if not resume and (has_results or changed):
             raise ResultsError(
                 f"{self.folder} holds the results of an earlier run; give --resume to go on with it, or "
                 "another --output."
             )
-        wanted = json.loads(json.dumps(settings))
-        names = sorted(earlier.keys() | wanted.keys())
-        changed = [name for name in names if earlier.get(name) != wanted.get(name)]
         if changed:
             listed = ", ".join(f"{name}: {earlier.get(name)!r}, now {wanted.get(name)!r}" for name in changed)
             raise ResultsError(
@@ -139,11 +153,18 @@ class ResultsFolder:
             ) from error
 
     def mend(self, rank: int) -> None:
-        """Cut off what a killed process wrote of a line without finishing it."""
-        for file in (self._part(rank), self._skipped(rank)):
-            if file.exists():
-                whole = file.read_bytes().rfind(b"\n") + 1
-                os.truncate(file, whole)
+        """Cut off what a killed process wrote of a line without finishing it.
+
+        Raises:
+            ResultsError: if the file cannot be changed.
+        """
+        try:
+            for file in (self._part(rank), self._skipped(rank)):
+                if file.exists():
+                    whole = file.read_bytes().rfind(b"\n") + 1
+                    os.truncate(file, whole)
+        except OSError as error:
+            raise ResultsError(f"the results in {self.folder} cannot be continued: {error}") from error
 
     def read(self) -> list[Record]:
         """All finished records of all processes in a fixed order, none twice.
@@ -152,25 +173,27 @@ class ResultsFolder:
             ResultsError: if a finished line is no record.
         """
         found: dict[tuple[str, str], Record] = {}
-        for file, number, line in self._lines("results-*.jsonl"):
-            try:
-                record = Record.of(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ResultsError(f"{file}, line {number} is no result: {error!r}") from error
+        for record in self._finished("results-*.jsonl", Record.of):
             found.setdefault(record.key, record)
         return [found[key] for key in sorted(found)]
 
     def skipped(self) -> dict[str, str]:
-        """Clips that could not be read in this run or an earlier one, and why."""
-        lines = (json.loads(line) for _, _, line in self._lines("skipped-*.jsonl"))
-        return {content["clip"]: content["reason"] for content in lines}
+        """Clips that could not be read in this run or an earlier one, and why.
 
-    def _lines(self, pattern: str) -> Iterator[tuple[Path, int, bytes]]:
-        """Finished lines of all processes, with file and number."""
+        Raises:
+            ResultsError: if a finished line names no clip.
+        """
+        return dict(self._finished("skipped-*.jsonl", lambda line: (str(line["clip"]), str(line["reason"]))))
+
+    def _finished(self, pattern: str, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
+        """What the finished lines of all processes say."""
         for file in sorted(self.folder.glob(pattern)):
             finished, _, _ = file.read_bytes().rpartition(b"\n")
             for number, line in enumerate(finished.splitlines(), start=1):
-                yield file, number, line
+                try:
+                    yield parse(json.loads(line))
+                except (ValueError, KeyError, TypeError, AttributeError) as error:  # noqa: PERF203
+                    raise ResultsError(f"{file}, line {number} is no result: {error!r}") from error
 
     def _part(self, rank: int) -> Path:
         return self.folder / f"results-{rank:04d}.jsonl"

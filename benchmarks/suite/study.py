@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from benchmarks.environment import environment
 from benchmarks.suite.batches import Batch
 from benchmarks.suite.evaluation import Evaluated, Experiment, Explained, evaluate
 from benchmarks.suite.maps import MapFolder
 from benchmarks.suite.preparation import is_rank_zero
+from benchmarks.suite.processes import end_with_parent
 from benchmarks.suite.report import save_report, write_outcome
 from benchmarks.suite.results import ResultsFolder
 from benchmarks.tables import Table
@@ -61,11 +65,19 @@ def run_study(study: Study, arguments: argparse.Namespace) -> Outcome | None:
 
     In ``--output`` lie afterwards ``results-RANK.jsonl`` (a line for each clip and cell), ``tables.jsonl``,
     ``tables.md``, pictures and ``report.html``.
+
+    Raises:
+        RunError: if the run cannot begin, or cannot go on.
     """
     start = time.perf_counter()
+    end_with_parent()
+    if arguments.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # else Lightning sets another number
+        torch.set_num_threads(arguments.threads)
     folder = ResultsFolder(arguments.output)
+    settings = {"benchmark": study.name, **study.settings, **_settings(arguments)}
     if is_rank_zero():
-        folder.begin({"benchmark": study.name, **study.settings}, arguments.resume)
+        folder.begin(settings, arguments.resume)
     experiment = study.experiment(arguments.from_maps is None)
     if arguments.from_maps is not None:
         experiment = _from_maps(experiment, MapFolder(arguments.from_maps))
@@ -81,23 +93,32 @@ def run_study(study: Study, arguments: argparse.Namespace) -> Outcome | None:
         "skipped": dict(evaluated.skipped),
         "wall_s": round(time.perf_counter() - start),
         **environment(),
-        **study.settings,
+        **settings,
     }
     figures = study.figures(evaluated, output)
     write_outcome(output, facts, tables, figures)
     report = save_report([output], output / "report.html")
     sys.stdout.write("\n".join([study.about, "", *(table.text() for table in tables)]) + "\n")
     for clip, reason in evaluated.skipped.items():
-        sys.stdout.write(f"skipped: {clip}: {reason}\n")
+        sys.stdout.write(f"skipped: {clip}: {reason}\n".encode(errors="replace").decode())
     for file in figures:
         sys.stdout.write(f"picture: {file}\n")
     sys.stdout.write(f"Done in {facts['wall_s']} s. Report: {report}\n")
     return Outcome(evaluated, tables)
 
 
+def _settings(arguments: argparse.Namespace) -> dict[str, object]:
+    """Options of the run that change figures, if only in their last digit."""
+    maps = arguments.from_maps
+    return {
+        "group": arguments.group,
+        "precision": arguments.precision,
+        "from_maps": maps and str(maps.resolve()),
+    }
+
+
 def _from_maps(experiment: Experiment, maps: MapFolder) -> Experiment:
     """The same measures of maps that were saved."""
-    import torch
 
     def stored(method: str) -> Callable[[Batch], Explained]:
         def load(batch: Batch) -> Explained:
