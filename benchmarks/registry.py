@@ -106,9 +106,24 @@ BENCHMARKS = {
             "benchmarks.ebr.table5",
         ),
         Benchmark(
-            "step_tables",
-            "Tables 2-5 of the STEP paper on generated clips: pointing in space and time, smoothness",
-            "benchmarks.step",
+            "step_table2",
+            "STEP paper, Table 2: the smallest part of a clip that keeps the prediction",
+            "benchmarks.step.table2",
+        ),
+        Benchmark(
+            "step_table3",
+            "STEP paper, Table 3: pointing in space by seven methods on two networks",
+            "benchmarks.step.table3",
+        ),
+        Benchmark(
+            "step_table4",
+            "STEP paper, Table 4: what makes masks smooth, and what it costs",
+            "benchmarks.step.table4",
+        ),
+        Benchmark(
+            "step_table5",
+            "STEP paper, Table 5: pointing in time, and frame AUC, of ten methods on two networks",
+            "benchmarks.step.table5",
         ),
         Benchmark(
             "faithfulness",

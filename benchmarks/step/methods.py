@@ -1,27 +1,21 @@
-"""The methods of the STEP paper's tables, each from clips and classes to maps."""
+"""The methods of the STEP paper's tables, each from a group of clips to maps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import argparse
 
-from torch import Tensor, nn
+import numpy as np
+from torch import Tensor
 from torch.nn import functional as F
 
-from captum_ext.attr import (
-    RecurrentExcitationBackprop,
-    Rise,
-    SaliencyTubes,
-    SpatioTemporalExtremalPerturbation,
-    VideoGradCam,
-)
-from captum_ext.models import FrameCNNLSTM
+from benchmarks.ebr.methods import LAYER, Method, recurrent_methods
+from benchmarks.step.networks import Network
+from benchmarks.suite.batches import Batch
+from benchmarks.suite.evaluation import Explained
+from captum_ext.attr import Rise, SaliencyTubes, SpatioTemporalExtremalPerturbation, VideoGradCam
 from captum_ext.perturbation import Smoothness, StepSettings
 
-__all__ = ["PERTURBATIONS", "Explain", "Perturbed", "methods"]
-
-Explain = Callable[[Tensor, Tensor], Tensor]
-_LAYER = "features"
+__all__ = ["PERTURBATIONS", "every_method", "perturbations", "step_settings"]
 
 PERTURBATIONS: dict[str, tuple[Smoothness | None, int]] = {
     "EP-3D": (None, 1),
@@ -34,101 +28,97 @@ PERTURBATIONS: dict[str, tuple[Smoothness | None, int]] = {
 """Name to smoothness and dt."""
 
 
-@dataclass
-class Perturbed:
-    """Explains by extremal perturbation, and keeps what its masks were like.
-
-    Args:
-        explainer (SpatioTemporalExtremalPerturbation): of the model.
-        target (Callable): from classes to Captum's target.
-        name (str): of :data:`PERTURBATIONS`.
-        areas (Sequence[float]): whose masks make up the map.
-        settings (StepSettings): of the optimisation.
-        kept (list[Tensor]): probabilities that the masks keep, mean over areas, (N,) per batch.
-        roughness (list[Tensor]): how much of a mask changes from frame to frame, (N,) per batch.
-        iterations (list[Tensor]): until a mask stopped, (N,) per batch.
-    """
-
-    explainer: SpatioTemporalExtremalPerturbation
-    target: Callable[[Tensor], list[int] | list[tuple[int, int]]]
-    name: str
-    areas: Sequence[float]
-    settings: StepSettings
-    kept: list[Tensor] = field(default_factory=list)
-    roughness: list[Tensor] = field(default_factory=list)
-    iterations: list[Tensor] = field(default_factory=list)
-
-    def __call__(self, clips: Tensor, classes: Tensor) -> Tensor:
-        """Maps (N, T, H, W)."""
-        smoothness, dt = PERTURBATIONS[self.name]
-        maps, found = self.explainer.attribute(
-            clips,
-            target=self.target(classes),
-            areas=self.areas,
-            smoothness=smoothness,
-            dt=dt,
-            settings=self.settings,
-            perturbations_per_eval=len(self.areas),
-            return_input_shape=False,
-            return_masks=True,
-        )
-        self.kept.append(found.probabilities.mean(1))
-        # Mean change over a step of time, as a share of what is kept.
-        change = found.masks.diff(dim=2).abs().mean((2, 3, 4)) / found.volumes
-        self.roughness.append(change.mean(1))
-        self.iterations.append((~found.losses.isnan()).sum(2).double().mean(1))
-        squeezed: Tensor = maps.squeeze(1)
-        return squeezed
+def every_method(network: Network, arguments: argparse.Namespace) -> dict[str, Method]:
+    """All methods that can explain a network, by name."""
+    return {
+        **_layer_methods(network),
+        "RISE": _rise(network, arguments.masks, arguments.seed),
+        **perturbations(network, arguments),
+    }
 
 
-def methods(
-    model: nn.Module, n_frames: int, areas: Sequence[float], settings: StepSettings, n_masks: int
-) -> dict[str, Explain]:
-    """Methods by name, for a 3-D CNN, or for the last time step of a CNN-LSTM."""
-    recurrent = isinstance(model, FrameCNNLSTM)
-
-    def target(classes: Tensor) -> list[tuple[int, int]] | list[int]:
-        numbers = [int(k) for k in classes]
-        return [(n_frames - 1, k) for k in numbers] if recurrent else numbers
-
-    grad_cam, rise = VideoGradCam(model, _LAYER), Rise(model)
-    found: dict[str, Explain] = {
-        "Grad-CAM": lambda x, k: _in_frames(
-            grad_cam.attribute(x, target=target(k), relu_attributions=True), n_frames
+def _layer_methods(network: Network) -> dict[str, Method]:
+    """Those that look at the last convolution: Grad-CAM, and SaliencyTubes or EB-R and cEB-R."""
+    if network.is_recurrent:
+        found = recurrent_methods(network.module)
+        return {name: found[name] for name in ("Grad-CAM", "EB-R", "cEB-R")}
+    grad_cam, tubes = VideoGradCam(network.module, LAYER), SaliencyTubes(network.module, LAYER)
+    return {
+        "Grad-CAM": lambda batch: Explained.of(
+            _in_frames(
+                grad_cam.attribute(batch.clips, target=network.target(batch), relu_attributions=True), batch
+            )
         ),
-        "Rise": lambda x, k: rise.attribute(
-            x,
-            target=target(k),
+        "SaliencyTubes": lambda batch: Explained.of(
+            tubes.attribute(batch.clips, target=network.target(batch), return_input_shape=False).squeeze(1)
+        ),
+    }
+
+
+def _rise(network: Network, n_masks: int, seed: int) -> Method:
+    """RISE; the masks of a group of clips follow from the seed and the group's number alone."""
+    explainer = Rise(network.module)
+
+    def explain(batch: Batch) -> Explained:
+        maps = explainer.attribute(
+            batch.clips,
+            target=network.target(batch),
             n_masks=n_masks,
             grid=(4, 5, 5),
             softmax=True,
+            seed=int(np.random.SeedSequence([seed, batch.number]).generate_state(1)[0]),
             perturbations_per_eval=4,
             return_input_shape=False,
-        ).squeeze(1),
-    }
-    if recurrent:
-        eb_r = RecurrentExcitationBackprop(model, _LAYER)
+        )
+        return Explained.of(maps.squeeze(1))
 
-        def recurrent_eb(contrastive: bool) -> Explain:
-            return lambda x, k: eb_r.attribute(
-                x, target=target(k), contrastive=contrastive, sum_channels=True
-            ).squeeze(1)
-
-        found |= {"EB-R": recurrent_eb(False), "cEB-R": recurrent_eb(True)}
-    else:
-        tubes = SaliencyTubes(model, _LAYER)
-        found["SaliencyTubes"] = lambda x, k: tubes.attribute(
-            x, target=target(k), return_input_shape=False
-        ).squeeze(1)
-    explainer = SpatioTemporalExtremalPerturbation(model)
-    for name in PERTURBATIONS:
-        found[name] = Perturbed(explainer, target, name, areas, settings)
-    return found
+    return explain
 
 
-def _in_frames(maps: Tensor, n_frames: int) -> Tensor:
+def step_settings(arguments: argparse.Namespace) -> StepSettings:
+    """Ours, with the iterations that the run wants."""
+    return StepSettings(n_iter=arguments.iterations, plateau=arguments.plateau)
+
+
+def perturbations(network: Network, arguments: argparse.Namespace) -> dict[str, Method]:
+    """All of :data:`PERTURBATIONS`, which also say what their masks are like (means over areas).
+
+    Values:
+        kept: probability of the class with what a mask shows.
+        original: probability of the class for the whole clip.
+        change: mean absolute difference of neighbouring frames of a mask, as a share of the mask's mean.
+        iterations: share of the iterations until a mask stopped.
+    """
+    explainer, settings = SpatioTemporalExtremalPerturbation(network.module), step_settings(arguments)
+
+    def perturbation(smoothness: Smoothness | None, dt: int) -> Method:
+        def explain(batch: Batch) -> Explained:
+            maps, found = explainer.attribute(
+                batch.clips,
+                target=network.target(batch),
+                areas=arguments.areas,
+                smoothness=smoothness,
+                dt=dt,
+                settings=settings,
+                perturbations_per_eval=len(arguments.areas),
+                return_input_shape=False,
+                return_masks=True,
+            )
+            change = found.masks.diff(dim=2).abs().mean((2, 3, 4)) / found.volumes
+            return Explained.of(
+                maps.squeeze(1),
+                kept=found.probabilities.mean(1),
+                original=found.original_probabilities,
+                change=change.mean(1),
+                iterations=(~found.losses.isnan()).double().mean((1, 2)),
+            )
+
+        return explain
+
+    return {name: perturbation(smoothness, dt) for name, (smoothness, dt) in PERTURBATIONS.items()}
+
+
+def _in_frames(maps: Tensor, batch: Batch) -> Tensor:
     """Maps (N, 1, T', h, w) with one map per frame, (N, T, h, w)."""
-    if maps.shape[2] != n_frames:
-        size = (n_frames, *maps.shape[3:])
-        maps = F.interpolate(maps, size=size, mode="trilinear", align_corners=False)
-    return maps.squeeze(1)
+    size = (batch.clips.shape[2], *maps.shape[3:])
+    return F.interpolate(maps, size=size, mode="trilinear", align_corners=False).squeeze(1)
