@@ -7,6 +7,7 @@ import torch
 from faithfulness_toys import GradientTimesInput, Toy, brightness, clips
 from torch import nn
 
+from captum_ext.attr import ExcitationBackprop
 from captum_ext.metrics import ParameterRandomization
 from captum_ext.metrics.functional import (
     map_correlation,
@@ -88,6 +89,31 @@ def test_a_method_that_never_looks_at_the_model_fails_and_one_that_does_passes()
     assert set(blind.curve().values()) == {1.0}
     assert seeing.compute() < 0.7
     assert seeing.summary().chance == 0
+
+
+def test_excitation_backprop_fails_at_the_classifier_without_contrast_and_passes_with_it():
+    # The finding of Sixt et al. (ICML 2020), and that no explainer keeps weights of before.
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(120, 30), nn.ReLU(), nn.Linear(30, 30), nn.ReLU(), nn.Linear(30, 6)
+    ).eval()
+    eb = ExcitationBackprop(model)
+    found = {False: [], True: []}
+    for contrastive, similarities in found.items():
+        for seed in range(6):
+            curve = parameter_randomization(
+                model,
+                lambda x, target, contrastive=contrastive: eb.attribute(
+                    x, target=target, contrastive=contrastive
+                ),
+                clips(0, 3).abs(),
+                2,
+                layers=["5"],
+                seed=seed,
+            )
+            similarities.append(curve.similarities.mean().item())
+    assert all(0.8 < similarity < 1 for similarity in found[False])
+    assert abs(sum(found[True]) / 6) < 0.3
 
 
 def test_the_metric_tells_the_curve_over_all_clips():

@@ -301,6 +301,21 @@ def test_a_coarse_map_ranks_voxels_as_the_same_map_resized():
     )
 
 
+def test_values_that_resizing_makes_unequal_by_rounding_still_count_as_equal():
+    maps = torch.full((1, 2, 2, 3), 0.3, dtype=F64)
+    maps[0, 0, 0, 0] = 1.0
+    resized = nn.functional.interpolate(maps[:, None], size=(T, H, W), mode="trilinear").flatten()
+    background = [place for place, value in enumerate(resized.tolist()) if abs(value - 0.3) < 1e-9]
+    assert len({resized[place].item() for place in background}) > 1
+    seen = []
+    deletion_curve(
+        lambda x: seen.append(x.flatten()) or x.sum((1, 2, 3, 4)),
+        torch.ones(1, 1, T, H, W), maps, baseline="zero", steps=T * H * W, score="logit",
+    )  # fmt: skip
+    order = [int((a - b).argmax()) for a, b in itertools.pairwise(seen)]
+    assert order[-len(background) :] == background
+
+
 def test_frames_rank_by_the_sum_of_their_map():
     # The mean, the maximum or the values of a pixel would rank these frames otherwise.
     x = torch.tensor([1.0, 2.0, 4.0]).view(1, 1, 3, 1, 1).expand(1, 1, 3, 1, 2)
