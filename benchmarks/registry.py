@@ -136,6 +136,11 @@ BENCHMARKS = {
             "benchmarks.quality.sanity",
         ),
         Benchmark(
+            "scaling",
+            "seconds per clip, clips per second by workers and processes, and what large data sets cost",
+            "benchmarks.scaling",
+        ),
+        Benchmark(
             "speed_step",
             "cost of an iteration of STEP and EP-3D as a ratio to the model's forward and backward pass",
             "benchmarks.speed_step",
