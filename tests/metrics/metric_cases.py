@@ -1,5 +1,6 @@
 """All metric classes, each with a few updates of different sizes."""
 
+import cases_grounding
 import torch
 from metric_case import MetricCase
 
@@ -21,4 +22,5 @@ CASES = [
         ),
         has_chance=True,
     ),
+    *cases_grounding.CASES,
 ]

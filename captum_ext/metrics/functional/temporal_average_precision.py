@@ -153,7 +153,8 @@ def detection_tables(
 
 
 def _rows(video: Tensor, *columns: Tensor) -> Tensor:
-    parts = [c.detach().cpu().double().reshape(len(c), -1) for c in columns]
+    parts = [c.detach().cpu().double() for c in columns]
+    parts = [c if c.dim() == 2 else c[:, None] for c in parts]
     return torch.cat([video.double().expand(len(parts[0]), 1), *parts], dim=1)
 
 
