@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.suite.errors import RunError
 from captum_ext.data import ActionClip, load_manifest
 from captum_ext.data.annotations import (
     AnnotatedVideo,
+    AnnotationError,
     clips_of_videos,
     read_thumos14,
     read_ucf101_24_mat,
@@ -30,14 +32,19 @@ def trimmed_clips(root: Path, split: str) -> list[ActionClip]:
 
     Raises:
         FileNotFoundError: if there is none of them.
+        RunError: if an annotation or a video is faulty.
     """
     if (root / f"{split}.json").exists():
         return load_manifest(root / f"{split}.json")
-    annotations = _ucf101_24(root)
-    test = set(read_ucf101_24_split(root / "testlist01.txt"))
-    wanted = [video for video in annotations if (video.video_id in test) == (split == "test")]
+    try:
+        annotations = _ucf101_24(root)
+        test = set(read_ucf101_24_split(root / "testlist01.txt"))
+        wanted = [video for video in annotations if (video.video_id in test) == (split == "test")]
+        clips = clips_of_videos(wanted, root)
+    except AnnotationError as error:
+        raise RunError(str(error)) from error
     # Sorted names would put all clips of a class together, and --limit would see one class only.
-    return _classes_take_turns(clips_of_videos(wanted, root))
+    return _classes_take_turns(clips)
 
 
 def untrimmed_videos(root: Path, labels: tuple[str, ...]) -> list[ActionClip]:
@@ -51,13 +58,16 @@ def untrimmed_videos(root: Path, labels: tuple[str, ...]) -> list[ActionClip]:
 
     Raises:
         FileNotFoundError: if there is neither.
-        ValueError: if the model does not know a class.
+        RunError: if the model does not know a class, or an annotation or a video is faulty.
     """
     if (root / "untrimmed.json").exists():
         videos = load_manifest(root / "untrimmed.json")
     elif (root / "annotation").is_dir():
-        # Some actions end behind their video, see read_thumos14.
-        per_class = clips_of_videos(read_thumos14(root / "annotation", "test"), root, overrun="cut")
+        try:
+            # Some actions end behind their video, see read_thumos14.
+            per_class = clips_of_videos(read_thumos14(root / "annotation", "test"), root, overrun="cut")
+        except AnnotationError as error:
+            raise RunError(str(error)) from error
         videos = list(
             {clip.path: replace(clip, boxes=(None,) * clip.n_frames) for clip in per_class}.values()
         )
@@ -69,7 +79,7 @@ def untrimmed_videos(root: Path, labels: tuple[str, ...]) -> list[ActionClip]:
         )
     unknown = sorted({span.label for clip in videos for span in clip.spans} - set(labels))
     if unknown:
-        raise ValueError(
+        raise RunError(
             f"the model does not know the classes {unknown}; give a --checkpoint whose labels hold them. It "
             f"knows {list(labels)}."
         )

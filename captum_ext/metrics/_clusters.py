@@ -57,11 +57,15 @@ class ClusterSums(NamedTuple):
         n, hits = int(clusters), float(self.values.sum())
         if n == 0:
             return float("nan"), float("nan")
-        single_votes = bool((self.counts == self.clusters).all() & (self.values_squared == self.values).all())
-        all_alike = hits in (0.0, float(self.counts.sum()))
-        if (single_votes and len(self.clusters) == 1) or all_alike:
-            # With all votes alike there is no variance to go by; each cluster then stands for one vote.
-            return wilson_interval(n if hits and all_alike else round(hits), n)
+        if hits in (0.0, float(self.counts.sum())):
+            # All votes are alike: there is no variance to go by, and each cluster stands for one vote.
+            return wilson_interval(n if hits else 0, n)
+        # Squares add up to the values themselves only where each value is 0 or 1.
+        single_votes = torch.equal(self.counts, self.clusters) and torch.equal(
+            self.values_squared, self.values
+        )
+        if single_votes and len(self.clusters) == 1:
+            return wilson_interval(round(hits), n)
         seen = self.clusters > 0
         if bool((self.clusters[seen] < 2).any()):
             return float("nan"), float("nan")

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from captum_ext.metrics._summarised import SummarisedMetric
 from captum_ext.metrics._tables import TableMetric
-from captum_ext.metrics.functional.detection_matching import DetectionProtocol
 from captum_ext.metrics.functional.temporal_average_precision import (
     ClassMatches,
+    DetectionProtocol,
     check_protocol,
     detection_tables,
     match_detections,
@@ -145,7 +145,7 @@ class TemporalDetectionAP(TableMetric, SummarisedMetric):
         if n_videos < 2:
             return float("nan"), float("nan")
         generator = torch.Generator().manual_seed(0)
-        width = max(n_videos, *(m.outcome.numel() for m in matches))
+        width = max(n_videos, *(m.right.numel() for m in matches))
         chunk = max(1, _CHUNK // width)
         means = []
         for first in range(0, self.n_resamples, chunk):

@@ -1,6 +1,7 @@
 """All metric classes, each with a few updates of different sizes."""
 
 import cases_faithfulness
+import cases_grounding
 import torch
 from metric_case import MetricCase
 
@@ -23,4 +24,5 @@ CASES = [
         has_chance=True,
     ),
     *cases_faithfulness.CASES,
+    *cases_grounding.CASES,
 ]

@@ -51,7 +51,7 @@ def temporal_pointing_votes(
 
     Each clip points at its frame of highest score, the earliest on ties; a constant series points nowhere. An
     annotation belongs to a clip if they share a frame. The paper does not say what has a vote, and
-    the choice moves the accuracy of a random point by 15 points:
+    the choice moves the accuracy of a random point by up to 15 points:
 
     ====  ========================  ===========================================  ===========================
     ..    convention                one vote per                                 hit if

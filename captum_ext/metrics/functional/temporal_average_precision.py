@@ -3,22 +3,17 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_ext.metrics.functional.detection_matching import (
-    RIGHT,
-    WRONG,
-    DetectionProtocol,
-    match_activitynet,
-    match_thumos,
-)
+from captum_ext.metrics.functional.detection_matching import match_activitynet, match_thumos
 from captum_ext.metrics.functional.temporal_nms import check_scores, check_segments, segment_iou
 from captum_ext.metrics.functional.video_ids import check_labels
 
+DetectionProtocol = Literal["activitynet", "thumos14", "thumos14-2014"]
 _DEFAULT_THRESHOLDS: dict[str, tuple[float, ...]] = {
     "activitynet": tuple(percent / 100 for percent in range(50, 100, 5)),
     "thumos14": (0.5,),
@@ -154,16 +149,18 @@ def detection_tables(
 
 def _rows(video: Tensor, *columns: Tensor) -> Tensor:
     parts = [c.detach().cpu().double() for c in columns]
-    parts = [c if c.dim() > 1 else c[:, None] for c in parts]
+    parts = [c if c.dim() == 2 else c[:, None] for c in parts]
     return torch.cat([video.double().expand(len(parts[0]), 1), *parts], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
 class ClassMatches:
-    """The detections of one class by descending score, with what became of each at each threshold."""
+    """The detections of one class by descending score, with what each is at each threshold."""
 
-    outcome: Tensor
-    """RIGHT, WRONG or DROPPED, int8, (K, D)."""
+    right: Tensor
+    """Whether it is right, bool, (K, D)."""
+    counted: Tensor
+    """Whether it counts: all but those that an ambiguous interval forgives, bool, (K, D)."""
     video: Tensor
     """Video of each detection, as an index into all videos, (D,)."""
     truths: Tensor
@@ -172,16 +169,16 @@ class ClassMatches:
     def average_precision(self, protocol: DetectionProtocol, weights: Tensor | None = None) -> Tensor:
         """AP at each threshold, (K,); with the weights of the videos in each of R samples, (R, V): (R, K).
 
-        Weights are whole: a video of weight 2 counts as two equal ones.
+        Weights are whole: a video of weight 2 counts as two equal ones (under "thumos14" each of the two hits
+        has the precision behind both).
         """
         if weights is None:
             return self.average_precision(protocol, torch.ones(1, len(self.truths), dtype=torch.float64))[0]
         n_truths = (weights @ self.truths)[:, None, None]
         per_detection = weights[:, self.video][:, None]
-        right = (self.outcome == RIGHT) * per_detection
-        wrong = (self.outcome == WRONG) * per_detection
+        right = self.right * per_detection
         hits = right.cumsum(dim=2)
-        precision = hits / (hits + wrong.cumsum(dim=2)).clamp(min=1)
+        precision = hits / (self.counted * per_detection).cumsum(dim=2).clamp(min=1)
         if protocol == "thumos14-2014":
             # In whole numbers: 0.1 * 3 is more than 0.3, and a recall of 3 in 10 would miss it.
             reached = [precision * (10 * hits >= tenth * n_truths) for tenth in range(11)]
@@ -206,30 +203,32 @@ def match_detections(
     ids = torch.cat([detections[:, 0], truths[:, 0]])
     videos, index = torch.unique(ids, return_inverse=True)
     video_of_detection, video_of_truth = index.split([len(detections), len(truths)])
-    touched = _touched(detections, ambiguous)
+    if protocol == "activitynet":
+        match, forgiven = match_activitynet, torch.zeros(len(detections), dtype=torch.bool)
+    else:
+        match, forgiven = match_thumos, _touched(detections, ambiguous)
     order = detections[:, 4].argsort(descending=True, stable=True)
     matches = []
     for label in range(num_classes):
         mine = order[detections[order, 1] == label]
         my_truths = (truths[:, 1] == label).nonzero()[:, 0]
-        outcome = torch.full((len(thresholds), len(mine)), WRONG, dtype=torch.int8)
-        truths_in = _places(video_of_truth[my_truths])
-        for video, places in _places(video_of_detection[mine]).items():
-            rows = mine[places]
-            iou = segment_iou(detections[rows, 2:4], truths[my_truths[truths_in[video]], 2:4]).tolist()
+        detections_in = _places(video_of_detection[mine])
+        right = torch.zeros(len(thresholds), len(mine), dtype=torch.bool)
+        for video, true in _places(video_of_truth[my_truths]).items():
+            places = detections_in.get(video)
+            if places is None:
+                continue
+            iou = segment_iou(detections[mine[places], 2:4], truths[my_truths[true], 2:4]).tolist()
             for k, threshold in enumerate(thresholds):
-                if protocol == "activitynet":
-                    found = match_activitynet(iou, threshold)
-                else:
-                    found = match_thumos(iou, threshold, touched[rows].tolist())
-                outcome[k, places] = torch.tensor(found, dtype=torch.int8)
+                right[k, places] = torch.tensor(match(iou, threshold))
+        counted = right | ~forgiven[mine]
         truths_per_video = torch.bincount(video_of_truth[my_truths], minlength=len(videos)).double()
-        matches.append(ClassMatches(outcome, video_of_detection[mine], truths_per_video))
+        matches.append(ClassMatches(right, counted, video_of_detection[mine], truths_per_video))
     return matches
 
 
 def _places(videos: Tensor) -> dict[int, list[int]]:
-    """Where each video comes up; nowhere for all others."""
+    """Where each video comes up."""
     places = defaultdict(list)
     for place, video in enumerate(videos.tolist()):
         places[video].append(place)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -26,10 +27,11 @@ def video_ids(videos: Tensor | Sequence[int] | Sequence[str], n: int) -> Tensor:
         if isinstance(video, str):
             digest = hashlib.blake2b(video.encode(), digest_size=8).digest()
             numbers.append(int.from_bytes(digest, "big") >> 12)
-        elif isinstance(video, int) and not isinstance(video, bool):
-            if abs(video) > _EXACT:
+        elif isinstance(video, Integral) and not isinstance(video, bool):
+            number = int(video)
+            if abs(number) > _EXACT:
                 raise ValueError(f"ids of videos must lie within +-2^53, got {video}; give them as names.")
-            numbers.append(video)
+            numbers.append(number)
         else:
             raise TypeError(
                 f"ids of videos must be whole numbers or names, got {video!r} "
