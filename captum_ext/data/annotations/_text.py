@@ -15,7 +15,10 @@ def read_text(file: Path) -> str:
     """The file as text: UTF-8, UTF-16 if it has that mark, else Latin-1; line ends become newlines."""
     content = file.read_bytes()
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        decoded = content.decode("utf-16")
+        try:
+            decoded = content.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise AnnotationError(f"{file}: begins as UTF-16 and is not: {error}") from error
     else:
         try:
             decoded = content.decode("utf-8-sig")
@@ -91,3 +94,7 @@ def read_json(file: Path) -> Any:
         raise AnnotationError(f"{file}, line {error.lineno}, column {error.colno}: {error.msg}") from error
     except RecursionError as error:
         raise AnnotationError(f"{file}: nested too deeply") from error
+    except AnnotationError:
+        raise
+    except ValueError as error:  # a number of thousands of digits
+        raise AnnotationError(f"{file}: {error}") from error

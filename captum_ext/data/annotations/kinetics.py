@@ -24,7 +24,8 @@ def read_kinetics(
 
     ``time_start`` and ``time_end`` are in **seconds** of the YouTube video. Here a video is the trimmed clip,
     which download tools name ``<youtube_id>_<start, 6 digits>_<end, 6 digits>``: so that is the video id, the
-    clip lasts ``time_end - time_start`` seconds, and its action fills it. Labels keep the csv's spelling
+    clip lasts ``time_end - time_start`` seconds, and its action fills it. Downloaded files are often shorter:
+    join them by ``clips_of_videos(..., overrun="cut")``. Labels keep the csv's spelling
     ("air drumming").
 
     Args:

@@ -101,8 +101,8 @@ def read_thumos14(
             Default: "raise"
 
     Returns:
-        list of AnnotatedVideo: by video id; actions in the order of the class list, ambiguous ones last, with
-        label "Ambiguous" and no label index.
+        list of AnnotatedVideo: by video id; actions in the order of the class list, which also gives their
+        label index; ambiguous ones last, with label "Ambiguous" and no label index.
 
     Raises:
         AnnotationError: if a file of a class is missing, or a line is faulty: no three fields, a negative

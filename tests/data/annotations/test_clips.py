@@ -80,6 +80,13 @@ def test_convention_boxes_at_another_rate_go_to_the_frame_on_display(root):
     assert clip.boxes_in(3) == (LAST,)
 
 
+def test_boxes_behind_the_file_are_cut_with_their_action(root):
+    # The file lasts 2 s; frame 117 of 60 a second is inside, frame 126 is behind it.
+    action = AnnotatedAction("bag", 4, 1.6, 2.4, boxes={117: (SMALL,), 126: (LARGE,)})
+    (clip,) = one(root, action, frame_size=(H, W), fps=60.0, overrun="cut")
+    assert [clip.boxes_in(t) for t in range(7, T)] == [(), (), (SMALL,)]
+
+
 def test_a_video_of_several_labels_gives_a_clip_for_each_with_all_spans(root):
     ambiguous = AnnotatedAction("Ambiguous", None, 0.0, 2.0, ambiguous=True)
     first, second = one(root, DIVE, TUBE, ambiguous, replace(DIVE, start_s=1.2, end_s=1.6), frame_size=(H, W))
