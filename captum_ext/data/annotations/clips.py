@@ -121,7 +121,7 @@ def _fit(action: AnnotatedAction, info: VideoInfo, overrun: Overrun) -> Annotate
     if overrun == "raise":
         raise ValueError(
             f"{action.label!r} in frames [{action.start_frame}, {action.end_frame}) ends behind the file, "
-            f'which has {info.n_frames}; overrun="cut" cuts it to the file'
+            f'which has {info.n_frames}; overrun says what to do with it ("cut" cuts it to the file)'
         )
     if action.start_frame >= info.n_frames:
         return None

@@ -48,10 +48,10 @@ def read_kinetics(
         Kay et al., The Kinetics human action video dataset, arXiv 1705.06950, 2017.
     """
     file = Path(path)
-    rows = list(read_table(file, ("label", "youtube_id", "time_start", "time_end", "split")))
-    labels = tuple(sorted({row["label"] for _, row in rows} - {""}) if classes is None else classes)
     videos: dict[str, AnnotatedVideo] = {}
     with Faults(file, on_error) as faults:
+        rows = list(read_table(file, faults, ("label", "youtube_id", "time_start", "time_end", "split")))
+        labels = tuple(sorted({row["label"] for _, row in rows} - {""}) if classes is None else classes)
         for line_number, row in rows:
             with faults.at(f"line {line_number}"):
                 if subset is not None and row["split"] != subset:

@@ -173,7 +173,7 @@ def read_thumos14_csv(
     labels = tuple(THUMOS14_CLASSES.values()) if classes is None else tuple(classes)
     videos: dict[str, _Rows] = {}
     with Faults(file, on_error) as faults:
-        for line_number, row in read_table(file, _NAMED, _INDEXED):
+        for line_number, row in read_table(file, faults, _NAMED, _INDEXED):
             with faults.at(f"line {line_number}"):
                 if "type" in row:
                     _add_named(videos, row, labels)
