@@ -89,7 +89,17 @@ class ClipDataset(Dataset[tuple[Tensor, int]]):
         )
 
     def inside(self, index: int) -> Tensor:
-        """Which frames of item ``index`` show its label, bool (T,)."""
+        """Which frames of item ``index`` lie in a span of its label.
+
+        Args:
+            index (int): position of the clip.
+
+        Shape:
+            - returns: (T,)
+
+        Returns:
+            Tensor: bool.
+        """
         clip = self.clips[index]
         positions = self._read(index)[1]
         inside = torch.zeros(len(positions), dtype=torch.bool)

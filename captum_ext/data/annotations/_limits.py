@@ -30,7 +30,7 @@ def fit_to_duration(
     if overrun == "raise" and not (action.end_s <= duration_s + ROUNDING_S and action.start_s < duration_s):
         raise ValueError(
             f"{action.label!r} from {action.start_s} to {action.end_s} s ends behind the video, which lasts "
-            f'{duration_s} s; overrun="keep" leaves it as it is, overrun="cut" cuts it to the video'
+            f'{duration_s} s; overrun says what to do with it ("cut" cuts it to the video)'
         )
     return replace(action, end_s=duration_s) if action.start_s < duration_s else None
 

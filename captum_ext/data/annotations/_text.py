@@ -8,14 +8,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from captum_ext.data.annotations._faults import AnnotationError
+from captum_ext.data.annotations._faults import AnnotationError, Faults
 
 
 def read_text(file: Path) -> str:
     """The file as text: UTF-8, UTF-16 if it has that mark, else Latin-1; line ends become newlines."""
     content = file.read_bytes()
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        decoded = content.decode("utf-16")
+        try:
+            decoded = content.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise AnnotationError(f"{file}: begins as UTF-16 and is not: {error}") from error
     else:
         try:
             decoded = content.decode("utf-8-sig")
@@ -31,10 +34,11 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
             yield line_number, line.strip()
 
 
-def read_table(file: Path, *kinds: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def read_table(file: Path, faults: Faults, *kinds: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a csv file by the names in its first line, with the number of the line each ends on.
 
-    The file must have all columns of one of the ``kinds``; further columns come along.
+    The file must have all columns of one of the ``kinds``; further columns come along. A row of another
+    length is a fault.
     """
     reader = csv.reader(io.StringIO(read_text(file)), strict=True, skipinitialspace=True)
     names: list[str] | None = None
@@ -47,12 +51,11 @@ def read_table(file: Path, *kinds: Sequence[str]) -> Iterator[tuple[int, dict[st
                 names = fields
                 _check_columns(f"{file}, line {reader.line_num}", names, kinds)
                 continue
-            if len(fields) != len(names):
-                raise AnnotationError(
-                    f"{file}, line {reader.line_num}: {len(fields)} fields where the first line names "
-                    f"{len(names)}"
-                )
-            yield reader.line_num, dict(zip(names, fields, strict=True))
+            with faults.at(f"line {reader.line_num}"):
+                if len(fields) != len(names):
+                    raise ValueError(f"{len(fields)} fields where the first line names {len(names)}")
+            if len(fields) == len(names):
+                yield reader.line_num, dict(zip(names, fields, strict=True))
     except csv.Error as error:
         raise AnnotationError(f"{file}, line {reader.line_num}: not csv: {error}") from error
     if names is None:
@@ -91,3 +94,7 @@ def read_json(file: Path) -> Any:
         raise AnnotationError(f"{file}, line {error.lineno}, column {error.colno}: {error.msg}") from error
     except RecursionError as error:
         raise AnnotationError(f"{file}: nested too deeply") from error
+    except AnnotationError:
+        raise
+    except ValueError as error:  # a number of thousands of digits
+        raise AnnotationError(f"{file}: {error}") from error

@@ -121,7 +121,7 @@ def _fit(action: AnnotatedAction, info: VideoInfo, overrun: Overrun) -> Annotate
     if overrun == "raise":
         raise ValueError(
             f"{action.label!r} in frames [{action.start_frame}, {action.end_frame}) ends behind the file, "
-            f'which has {info.n_frames}; overrun="cut" cuts it to the file'
+            f'which has {info.n_frames}; overrun says what to do with it ("cut" cuts it to the file)'
         )
     if action.start_frame >= info.n_frames:
         return None
@@ -143,16 +143,20 @@ def _boxes(
     for action in actions:
         for t, boxes in action.boxes.items():
             position = t if action.start_frame is not None else _position(video, t, info)
+            if position is None:
+                continue
             frames[position] += [_scale(box, video.frame_size or info.frame_size, info) for box in boxes]
     return [tuple(sorted(boxes, key=_area, reverse=True)) for boxes in frames]
 
 
-def _position(video: AnnotatedVideo, frame: int, info: VideoInfo) -> int:
-    """The file's frame on display when the annotation's frame is; the two may differ in rate."""
+def _position(video: AnnotatedVideo, frame: int, info: VideoInfo) -> int | None:
+    """The file's frame on display when the annotation's is (the two may differ in rate); None behind it."""
     if video.fps is None:
         raise ValueError("boxes of frames without a frame rate")
-    at = np.array([frame / video.fps])
-    return int(frames_on_display(info.timestamps.numpy(), at)[0])
+    at = frame / video.fps
+    if at >= info.duration_s:
+        return None
+    return int(frames_on_display(info.timestamps.numpy(), np.array([at]))[0])
 
 
 def _scale(box: Box, source: tuple[int, int], info: VideoInfo) -> Box:

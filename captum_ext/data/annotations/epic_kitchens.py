@@ -63,7 +63,7 @@ def read_epic_kitchens(
     actions: dict[str, list[AnnotatedAction]] = {}
     seen: dict[str, int] = {}
     with Faults(file, on_error) as faults:
-        for line_number, row in read_table(file, ("uid", *wanted), ("narration_id", *wanted)):
+        for line_number, row in read_table(file, faults, ("uid", *wanted), ("narration_id", *wanted)):
             with faults.at(f"line {line_number}"):
                 row_id = row["uid"] if "uid" in row else row["narration_id"]
                 if row_id in seen:
@@ -100,7 +100,7 @@ def read_epic_kitchens_classes(path: str | os.PathLike[str]) -> dict[int, str]:
     kinds = (("id", "key"), ("verb_id", "class_key"), ("noun_id", "class_key"))
     classes: dict[int, str] = {}
     with Faults(file, "raise") as faults:
-        for line_number, row in read_table(file, *kinds):
+        for line_number, row in read_table(file, faults, *kinds):
             with faults.at(f"line {line_number}"):
                 id_column, name_column = next(kind for kind in kinds if set(kind) <= set(row))
                 index = whole(row[id_column], id_column)
@@ -141,7 +141,7 @@ def read_epic_kitchens_objects(
     columns = ("noun_class", "noun", "video_id", "frame", "bounding_boxes")
     objects = []
     with Faults(file, on_error) as faults:
-        for line_number, row in read_table(file, columns):
+        for line_number, row in read_table(file, faults, columns):
             with faults.at(f"line {line_number}"):
                 index = whole(row["noun_class"], "noun_class")
                 frame = whole(row["frame"], "frame")

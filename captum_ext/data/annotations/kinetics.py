@@ -24,7 +24,8 @@ def read_kinetics(
 
     ``time_start`` and ``time_end`` are in **seconds** of the YouTube video. Here a video is the trimmed clip,
     which download tools name ``<youtube_id>_<start, 6 digits>_<end, 6 digits>``: so that is the video id, the
-    clip lasts ``time_end - time_start`` seconds, and its action fills it. Labels keep the csv's spelling
+    clip lasts ``time_end - time_start`` seconds, and its action fills it. Downloaded files are often shorter:
+    join them by ``clips_of_videos(..., overrun="cut")``. Labels keep the csv's spelling
     ("air drumming").
 
     Args:
@@ -47,10 +48,10 @@ def read_kinetics(
         Kay et al., The Kinetics human action video dataset, arXiv 1705.06950, 2017.
     """
     file = Path(path)
-    rows = list(read_table(file, ("label", "youtube_id", "time_start", "time_end", "split")))
-    labels = tuple(sorted({row["label"] for _, row in rows} - {""}) if classes is None else classes)
     videos: dict[str, AnnotatedVideo] = {}
     with Faults(file, on_error) as faults:
+        rows = list(read_table(file, faults, ("label", "youtube_id", "time_start", "time_end", "split")))
+        labels = tuple(sorted({row["label"] for _, row in rows} - {""}) if classes is None else classes)
         for line_number, row in rows:
             with faults.at(f"line {line_number}"):
                 if subset is not None and row["split"] != subset:

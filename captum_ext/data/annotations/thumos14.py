@@ -101,8 +101,8 @@ def read_thumos14(
             Default: "raise"
 
     Returns:
-        list of AnnotatedVideo: by video id; actions in the order of the class list, ambiguous ones last, with
-        label "Ambiguous" and no label index.
+        list of AnnotatedVideo: by video id; actions in the order of the class list, which also gives their
+        label index; ambiguous ones last, with label "Ambiguous" and no label index.
 
     Raises:
         AnnotationError: if a file of a class is missing, or a line is faulty: no three fields, a negative
@@ -173,7 +173,7 @@ def read_thumos14_csv(
     labels = tuple(THUMOS14_CLASSES.values()) if classes is None else tuple(classes)
     videos: dict[str, _Rows] = {}
     with Faults(file, on_error) as faults:
-        for line_number, row in read_table(file, _NAMED, _INDEXED):
+        for line_number, row in read_table(file, faults, _NAMED, _INDEXED):
             with faults.at(f"line {line_number}"):
                 if "type" in row:
                     _add_named(videos, row, labels)

@@ -143,6 +143,7 @@ def test_a_class_outside_the_given_ones_is_an_error(tmp_path):
         ("[]", "has no object 'database'"),
         ("", "line 1, column 1"),
         ("[" * 100000, "nested too deeply"),
+        ("9" * 5000, "digits"),
     ],
 )
 def test_a_faulty_file_is_one_clear_error(text, reason, tmp_path):
@@ -160,6 +161,13 @@ def test_every_usual_encoding_is_read(encoding, tmp_path):
     entry = changed(annotations=[{"segment": [0, 1], "label": label}])
     path.write_bytes(json.dumps({"database": {"v": entry}}, ensure_ascii=False).encode(encoding))
     assert read_activitynet(path)[0].actions[0].label == label
+
+
+def test_a_damaged_utf_16_file_is_one_clear_error(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"\xff\xfe" + b"{}x")
+    with pytest.raises(AnnotationError, match=r"a\.json: begins as UTF-16 and is not"):
+        read_activitynet(path)
 
 
 # Results

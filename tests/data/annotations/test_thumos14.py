@@ -154,7 +154,7 @@ OVERRUN = INDEXED + (
 
 
 def test_an_action_behind_the_end_is_an_error_that_says_what_can_be_done(tmp_path):
-    with pytest.raises(AnnotationError, match=r'line 3: .*8.0 to 12.0 s.*lasts 10.0 s; overrun="keep"'):
+    with pytest.raises(AnnotationError, match=r"line 3: .*8.0 to 12.0 s.*lasts 10.0 s; overrun says"):
         read_thumos14_csv(table(tmp_path, OVERRUN))
 
 
@@ -198,6 +198,14 @@ def test_a_faulty_csv_is_an_error_with_file_line_and_reason(text, reason, tmp_pa
     with pytest.raises(AnnotationError, match=reason) as caught:
         read_thumos14_csv(path)
     assert str(path) in str(caught.value)
+
+
+def test_every_kind_of_faulty_row_can_be_skipped_with_one_warning(tmp_path):
+    rows = "v,Diving,1,0,1,0,1\nv,Diving,1\nv,Swimming,1,0,1,0,1\nw,Diving,1,2,3,0,1\n"
+    with pytest.warns(UserWarning, match=r"2 faulty record\(s\) left out; .*line 3: 3 fields") as caught:
+        videos = read_thumos14_csv(table(tmp_path, NAMED + rows), on_error="skip")
+    assert [video.video_id for video in videos] == ["v", "w"]
+    assert len(caught) == 1
 
 
 # Detections
