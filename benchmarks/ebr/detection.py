@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from captum_ext.metrics.functional.detection_matching import DetectionProtocol
+from captum_ext.metrics.functional.temporal_average_precision import DetectionProtocol
 from torch import Tensor
 
 from benchmarks.tables import Cell

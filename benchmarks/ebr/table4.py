@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from captum_ext.metrics.functional.detection_matching import DetectionProtocol
+from captum_ext.metrics.functional.temporal_average_precision import DetectionProtocol
 from torch import Tensor
 
 from benchmarks.ebr.detection import Segments, precision_cell
