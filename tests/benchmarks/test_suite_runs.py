@@ -89,13 +89,6 @@ def test_two_runs_with_one_seed_print_the_same_numbers(reference, table1, tmp_pa
     assert lines(tmp_path / "again") == lines(reference.output)
 
 
-def test_another_seed_prints_other_numbers(reference, table1, tmp_path):
-    """Negative control."""
-    ran = table1(tmp_path / "other", "--seed", "4", prepared=tmp_path / "prepared").ended()
-    assert ran.code == 0
-    assert by_key(lines(tmp_path / "other")) != by_key(lines(reference.output))
-
-
 def test_killed_again_and_again_at_random_points_a_run_loses_nothing_and_counts_nothing_twice(
     reference, table1, tmp_path
 ):
@@ -237,6 +230,13 @@ def test_an_output_that_cannot_be_written_is_one_line(table1, tmp_path):
     assert ran.code == 1
     assert len(errors(ran.err)) == 1
     assert "cannot hold results" in ran.err
+
+
+@pytest.mark.parametrize("option", [("--strategy", "none_such"), ("--devices", "0")])
+def test_options_that_lightning_refuses_are_one_line(table1, tmp_path, option):
+    ran = table1(tmp_path / "run", *option).ended()
+    assert ran.code == 1
+    assert "Lightning's Trainer refuses its options" in errors(ran.err)[0]
 
 
 def test_another_run_is_refused_in_one_line(reference, table1, tmp_path):
