@@ -106,9 +106,6 @@ class Evaluated:
 class _Explaining(pl.LightningModule):
     """One group of clips per step; every process writes its own results as soon as it has them."""
 
-    # A process that has nothing left to do after a resumed run is no mistake.
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     def __init__(
         self,
         experiment: Experiment,
@@ -119,6 +116,8 @@ class _Explaining(pl.LightningModule):
         processes: Processes,
     ) -> None:
         super().__init__()
+        # A process that has nothing left to do after a resumed run is no mistake.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         self.models = nn.ModuleList(experiment.models)
         self.experiment = experiment
         self.folder = folder

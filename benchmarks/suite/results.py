@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -144,7 +145,8 @@ class ResultsFolder:
                     if written != len(data):
                         raise OSError("the disk is full")
                 except OSError:
-                    stream.truncate(length)
+                    with suppress(OSError):  # the first error says more, and mend() cuts off a torn line too
+                        stream.truncate(length)
                     raise
         except OSError as error:
             raise ResultsError(
@@ -188,7 +190,8 @@ class ResultsFolder:
     def _finished(self, pattern: str, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
         """What the finished lines of all processes say."""
         for file in sorted(self.folder.glob(pattern)):
-            finished, _, _ = file.read_bytes().rpartition(b"\n")
+            content = file.read_bytes()
+            finished = content[: content.rfind(b"\n") + 1]
             for number, line in enumerate(finished.splitlines(), start=1):
                 try:
                     yield parse(json.loads(line))

@@ -48,7 +48,8 @@ def join_actions(
         boxes of all pieces.
 
     Raises:
-        ValueError: if there is no frame, the sizes or rates differ, or a piece reaches out of its clip.
+        ValueError: if ``truth`` is no piece with frames, sizes or rates differ, a piece reaches out of its
+            clip, or a file has another frame size or length than its record.
         VideoReadError: if a clip cannot be read.
         ImportError: if PyAV is not installed.
 
@@ -63,11 +64,14 @@ def join_actions(
         >>> clip.label, clip.n_frames, [tuple(span) for span in clip.spans]
         ('square circle', 11, [('disc circle', 0, 3), ('square circle', 3, 9), ('disc circle', 9, 11)])
     """
-    label = pieces[truth].clip.label
-    label_index = pieces[truth].clip.label_index
-    pieces = [piece for piece in pieces if piece.n_frames > 0]
-    if not pieces:
-        raise ValueError(f"{video_id!r} would have no frame: no piece has one")
+    if not 0 <= truth < len(pieces):
+        raise ValueError(
+            f"truth must number one of the {len(pieces)} pieces of {video_id!r}, from 0: {truth}"
+        )
+    if pieces[truth].n_frames == 0:
+        raise ValueError(f"piece {truth}, the ground truth of {video_id!r}, has no frame")
+    label, label_index = pieces[truth].clip.label, pieces[truth].clip.label_index
+    pieces = [piece for piece in pieces if piece.n_frames != 0]
     first = pieces[0].clip
     parts, boxes, spans = [], list[Box | None](), list[Span]()
     for clip, start, n_frames in pieces:
@@ -82,6 +86,12 @@ def join_actions(
                 f"{clip.n_frames}"
             )
         frames = read_video(clip.path, n_frames=None).frames
+        if frames.shape != (clip.n_frames, 3, clip.height, clip.width):
+            T, _, H, W = frames.shape
+            raise ValueError(
+                f"{clip.path} has {T} frames of {W} x {H} pixels, its record {clip.n_frames} of "
+                f"{clip.width} x {clip.height}"
+            )
         parts.append(frames[start : start + n_frames])
         boxes += clip.boxes[start : start + n_frames]
         begin = spans[-1].end_frame if spans else 0

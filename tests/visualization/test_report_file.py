@@ -194,3 +194,41 @@ def test_table_cells_are_formatted_and_counted():
     assert page.count("<td class=number>\u2013</td>") == 2
     with pytest.raises(ValueError, match=r"'Table': row 0 has 1 cells, but the header has 2"):
         report.add_table("Table", ["a", "b"], [["a"]])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [("png", "png"), ("PNG", "png"), ("jpg", "jpeg"), ("webp", "webp")]
+)
+def test_a_picture_is_stored_in_the_page_with_words_for_those_who_cannot_see_it(tmp_path, suffix, kind):
+    file = tmp_path / f"plot.{suffix}"
+    Image.new("RGB", (5, 3), (250, 10, 10)).save(file)
+    report = Report("plots")
+    report.add_picture("A plot", file, "Mass per frame <i> & more")
+    html = report.render()
+    ((found, data, words),) = re.findall(r'<img src="data:image/(\w+);base64,([^"]+)" alt="([^"]*)">', html)
+    assert found == kind
+    assert base64.b64decode(data) == file.read_bytes()
+    assert words == "Mass per frame &lt;i&gt; &amp; more"
+    assert f"<figcaption>{words}</figcaption>" in html
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (5, 3)
+
+
+def test_a_picture_without_a_caption_is_called_by_its_title(tmp_path):
+    Image.new("RGB", (5, 3)).save(tmp_path / "plot.png")
+    report = Report("plots")
+    report.add_picture('A "plot"', str(tmp_path / "plot.png"))
+    html = report.render()
+    assert 'alt="A &quot;plot&quot;"' in html
+    assert '"></figure>' in html
+
+
+@pytest.mark.parametrize("name", ["plot.svg", "plot.html", "plot", "png"])
+def test_files_that_are_no_pictures_are_refused_and_the_report_stays_as_it_was(tmp_path, name):
+    (tmp_path / name).write_text("<svg onload=alert(1)>")
+    report = Report("plots")
+    before = report.render()
+    with pytest.raises(ValueError, match=r"is none of \.png, \.webp, \.jpg, \.jpeg"):
+        report.add_picture("A plot", tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        report.add_picture("A plot", tmp_path / "none.png")
+    assert report.render() == before
