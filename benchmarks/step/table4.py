@@ -36,7 +36,7 @@ _VALUES = {"change": "change per frame (%)", "kept": _KEPT, "iterations": "itera
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
-    add_optimisation_options(parser, limit=16)
+    add_optimisation_options(parser, limit=12)
     add_area_options(parser)
 
 

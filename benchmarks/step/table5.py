@@ -63,7 +63,7 @@ _MEASURES = {"hit": "T-PT (%)", "auc": "frame AUC (%)"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
-    add_optimisation_options(parser, limit=16)
+    add_optimisation_options(parser, limit=12)
     add_area_options(parser)
     add_rise_options(parser)
 
