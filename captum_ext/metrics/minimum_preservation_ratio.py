@@ -1,5 +1,6 @@
 """Minimum preservation ratio over a data set: how much of a clip does a prediction need?"""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ class MinimumPreservationRatio(ExampleMean):
     Example:
         >>> metric = MinimumPreservationRatio()
         >>> kept = torch.tensor([[0.2, 0.6, 0.9], [0.1, 0.1, 0.3]])
-        >>> metric.update(torch.tensor([0.05, 0.1, 0.2]), kept, original=torch.tensor([0.8, 0.5]))
+        >>> metric.update([0.05, 0.1, 0.2], kept, original=torch.tensor([0.8, 0.5]))
         >>> metric.compute()
         tensor(0.6000, dtype=torch.float64)
         >>> metric.n_unkept()
@@ -52,11 +53,12 @@ class MinimumPreservationRatio(ExampleMean):
         self.threshold = threshold
         self.add_state("unkept", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, areas: Tensor, probabilities: Tensor, original: Tensor) -> None:
+    def update(self, areas: Tensor | Sequence[float], probabilities: Tensor, original: Tensor) -> None:
         """Count clips.
 
         Args:
-            areas (Tensor): Shares of the clip that the masks keep, (A,), or (N, A) for a ladder per clip.
+            areas (Tensor or sequence of float): Shares of the clip that the masks keep, (A,), or (N, A) for a
+                ladder per clip.
             probabilities (Tensor): Probability of the class for each clip and area, (N, A).
             original (Tensor): Probability for the whole clip, (N,).
 

@@ -35,6 +35,8 @@ def test_one_ladder_for_all_is_that_ladder_for_each():
     shared = minimum_preservation_ratio(areas, probabilities, original)
     each = minimum_preservation_ratio(areas.expand(4, 3), probabilities, original)
     assert torch.equal(shared.ratios, each.ratios)
+    numbers = minimum_preservation_ratio((0.05, 0.1, 0.2), probabilities, original)
+    assert numbers.ratios.tolist() == pytest.approx(shared.ratios.tolist(), rel=1e-6)
     assert 0 < shared.kept.sum() < 4
 
 

@@ -15,7 +15,7 @@ def explain(explanation_func: ExplanationFunction, clips: Tensor, target: Tensor
 
     So that two maps of a method that draws (RISE, SmoothGrad) differ by what is measured, not by its noise.
     """
-    with torch.inference_mode(False), torch.enable_grad(), own_random_state(0, clips.device):
+    with torch.inference_mode(False), torch.enable_grad(), own_random_state(0):
         maps = explanation_func(clips.detach().clone(), None if target is None else target.clone())
     if not isinstance(maps, Tensor) or not maps.is_floating_point():
         what = str(maps.dtype) if isinstance(maps, Tensor) else type(maps).__name__

@@ -1,5 +1,6 @@
 """Minimum preservation ratio: the smallest share of a clip that keeps its prediction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,7 @@ class MinimumPreservation:
 
 
 def minimum_preservation_ratio(
-    areas: Tensor, probabilities: Tensor, original: Tensor, threshold: float = 1.0
+    areas: Tensor | Sequence[float], probabilities: Tensor, original: Tensor, threshold: float = 1.0
 ) -> MinimumPreservation:
     r"""Smallest area whose mask keeps the probability of the class.
 
@@ -31,9 +32,8 @@ def minimum_preservation_ratio(
     need not rise with the area.
 
     Args:
-        areas (Tensor): Shares of the clip that the masks keep, in (0, 1]: one ladder for all examples, or
-            one per example (of one rung after
-            :meth:`~captum_ext.attr.SpatioTemporalExtremalPerturbation.minimum_area`).
+        areas (Tensor or sequence of float): Shares of the clip that the masks keep, in (0, 1]: one ladder for
+            all examples, or one per example.
         probabilities (Tensor): Probability of the class for each example and area, 0..1.
         original (Tensor): Probability for the whole clip, 0..1.
         threshold (float): Share of the original probability to keep, :math:`\theta`, in (0, 1]. The paper's
@@ -64,6 +64,8 @@ def minimum_preservation_ratio(
         eq. 3 and Table 2.
     """
     check_threshold(threshold)
+    if not isinstance(areas, Tensor):
+        areas = torch.tensor(areas, dtype=torch.float64)
     for name, tensor in (("areas", areas), ("probabilities", probabilities), ("original", original)):
         _check_shares(tensor, name)
     if bool((areas == 0).any()):

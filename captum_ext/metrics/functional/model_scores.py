@@ -16,7 +16,7 @@ Score = Literal["probability", "logit"]
 
 
 @contextmanager
-def evaluation(forward_func: ForwardFunction, device: torch.device) -> Iterator[None]:
+def evaluation(forward_func: ForwardFunction) -> Iterator[None]:
     """Run a model without gradients; refuse modules in training mode and models that draw random numbers."""
     module = getattr(forward_func, "__self__", forward_func)
     with ExitStack() as stack:
@@ -25,7 +25,7 @@ def evaluation(forward_func: ForwardFunction, device: torch.device) -> Iterator[
         else:
             # A function does not show which modules it calls, so each is looked at before it runs.
             stack.enter_context(_watching_modules())
-        drew = stack.enter_context(own_random_state(0, device))
+        drew = stack.enter_context(own_random_state(0))
         stack.enter_context(torch.no_grad())
         yield
         if drew():

@@ -103,7 +103,7 @@ def order_sensitivity(
     classes = target_classes(target, len(clips), clips.device)
     permutation = _permutation(n_frames, order, seed).to(clips.device)
     reordered = clips[:, :, permutation]
-    with evaluation(forward_func, clips.device):
+    with evaluation(forward_func):
         before, after = (
             target_scores(forward_func(x.clone()), classes, score, len(x)) for x in (clips, reordered)
         )

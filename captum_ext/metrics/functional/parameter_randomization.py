@@ -172,8 +172,7 @@ def _part(module: nn.Module, taken: set[int]) -> tuple[nn.Module, tuple[str, ...
 
 
 def _randomize(layer: _Layer, seed: int) -> None:
-    device = next(layer.parts[0][0].parameters(recurse=False)).device
-    with torch.inference_mode(False), torch.no_grad(), own_random_state(seed, device):
+    with torch.inference_mode(False), torch.no_grad(), own_random_state(seed):
         for module, names in layer.parts:
             before = [getattr(module, name).clone() for name in names]
             reset = getattr(module, "reset_parameters", None)

@@ -205,7 +205,7 @@ def _curve(
     frozen = isinstance(baseline, str) and baseline == "freeze"
     hidden = clips if frozen else hidden_clips(clips, baseline)
     curve = []
-    with evaluation(forward_func, clips.device):
+    with evaluation(forward_func):
         for first in range(0, len(counts), steps_per_eval):
             limits = torch.tensor(counts[first : first + steps_per_eval], device=clips.device)[:, None, None]
             shown = ranks < limits if insert else ranks >= limits  # (S, N, units)

@@ -7,14 +7,12 @@ import torch
 
 
 @contextmanager
-def own_random_state(seed: int, device: torch.device) -> Iterator[Callable[[], bool]]:
-    """Seed torch's global generators of the CPU and the device, and put them back whatever happens.
+def own_random_state(seed: int) -> Iterator[Callable[[], bool]]:
+    """Seed torch's global generators, of the CPU and of all GPUs, and put them back whatever happens.
 
     Yields a function that tells whether anything was drawn since.
     """
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        generators.append(torch.cuda.default_generators[device.index])
+    generators = [torch.default_generator, *torch.cuda.default_generators]  # none before CUDA is in use
     states = [generator.get_state() for generator in generators]
     try:
         seeded = [generator.manual_seed(seed).get_state() for generator in generators]
