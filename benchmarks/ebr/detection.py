@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from captum_ext.metrics.functional.temporal_average_precision import DetectionProtocol
 from torch import Tensor
 
 from benchmarks.tables import Cell
 from captum_ext.metrics import TemporalDetectionAP
+from captum_ext.metrics.functional.temporal_average_precision import DetectionProtocol
 
 __all__ = ["Segments", "precision_cell"]
 

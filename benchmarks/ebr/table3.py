@@ -19,8 +19,6 @@ import argparse
 from typing import get_args
 
 import torch
-from captum_ext.grounding.combine_scores import Combination
-from captum_ext.metrics.functional.pointing_votes import PointingConvention
 from torch import Tensor
 
 from benchmarks.ebr.untrimmed import PROBABILITY, Series, Untrimmed, add_untrimmed_options
@@ -28,7 +26,9 @@ from benchmarks.suite.evaluation import Evaluated
 from benchmarks.suite.study import Study, run_study
 from benchmarks.tables import Cell, Table
 from captum_ext.grounding import combine_scores
+from captum_ext.grounding.combine_scores import Combination
 from captum_ext.metrics.functional import PointingVotes, temporal_pointing_votes
+from captum_ext.metrics.functional.pointing_votes import PointingConvention
 
 __all__ = ["add_arguments", "run"]
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 
 import torch
-from captum_ext.metrics.functional.temporal_average_precision import DetectionProtocol
 from torch import Tensor
 
 from benchmarks.ebr.detection import Segments, precision_cell
@@ -28,6 +27,7 @@ from benchmarks.suite.evaluation import Evaluated
 from benchmarks.suite.study import Study, run_study
 from benchmarks.tables import Table
 from captum_ext.grounding import greedy_window, threshold_scores
+from captum_ext.metrics.functional.temporal_average_precision import DetectionProtocol
 
 __all__ = ["add_arguments", "run"]
 
