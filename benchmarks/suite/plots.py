@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-__all__ = ["plot_series"]
+from benchmarks.tables import Table
 
+__all__ = ["plot_series", "plot_table"]
+
+_PANELS = 3
 _COLOURS = ("#1f77b4", "#2ca02c", "#d62728", "#9467bd", "#ff7f0e", "#8c564b")
 
 
@@ -47,5 +51,38 @@ def plot_series(
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path)
+    return path
+
+
+def plot_table(path: Path, table: Table) -> Path:
+    """The cells of a table as points with their intervals, one panel for each column.
+
+    A row that was computed and not sampled, such as the random one, is a dashed line.
+
+    Args:
+        path (Path): the PNG file.
+        table (Table): its values are shares and shown as percentages.
+    """
+    rows = [name for name in table.rows if name != "oracle"]
+    wide = min(len(table.columns), _PANELS)
+    high = -(-len(table.columns) // wide)
+    size = (2.2 + 2.2 * wide, high * (1.0 + 0.26 * len(rows)))
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    panels = figure.subplots(high, wide, sharey=True, squeeze=False).flat
+    for panel, column in zip(panels, table.columns, strict=False):
+        for place, row in enumerate(rows):
+            cell = table.rows[row].get(column)
+            if cell is None or math.isnan(cell.value):
+                continue
+            if cell.interval is None:
+                panel.axvline(100 * cell.value, color="grey", linestyle="--", linewidth=1)
+                continue
+            panel.hlines(place, *(100 * end for end in cell.interval), color=_COLOURS[0])
+            panel.plot(100 * cell.value, place, "o", color=_COLOURS[0], markersize=4)
+        panel.set_title(column, fontsize=8)
+        panel.tick_params(labelsize=8)
+    figure.axes[0].set_yticks(range(len(rows)), rows)
+    figure.axes[0].invert_yaxis()
     figure.savefig(path)
     return path

@@ -16,6 +16,7 @@ from benchmarks.environment import environment
 from benchmarks.suite.batches import Batch
 from benchmarks.suite.evaluation import Evaluated, Experiment, Explained, evaluate
 from benchmarks.suite.maps import MapFolder
+from benchmarks.suite.plots import plot_table
 from benchmarks.suite.preparation import is_rank_zero
 from benchmarks.suite.processes import end_with_parent
 from benchmarks.suite.report import save_report, write_outcome
@@ -95,7 +96,11 @@ def run_study(study: Study, arguments: argparse.Namespace) -> Outcome | None:
         **environment(),
         **settings,
     }
-    figures = study.figures(evaluated, output)
+    figures = {
+        plot_table(output / f"table{number}.png", table): table.title
+        for number, table in enumerate(tables, start=1)
+    }
+    figures |= study.figures(evaluated, output)
     write_outcome(output, facts, tables, figures)
     report = save_report([output], output / "report.html")
     sys.stdout.write("\n".join([study.about, "", *(table.text() for table in tables)]) + "\n")
