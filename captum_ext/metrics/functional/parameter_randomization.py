@@ -126,7 +126,23 @@ def parameter_randomization(
 
 
 def randomized_layers(model: nn.Module, layers: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Names of the layers that :func:`parameter_randomization` makes random, in order."""
+    """Names of the layers that :func:`parameter_randomization` makes random, in order.
+
+    Args:
+        model (nn.Module): The model.
+        layers (sequence of str, optional): As there.
+
+    Returns:
+        tuple of str: L names.
+
+    Raises:
+        TypeError: If the model is not a module.
+        ValueError: If a layer is unknown or has no parameters of its own, or the model has none.
+
+    Example:
+        >>> randomized_layers(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
+        ('2', '0')
+    """
     return tuple(stage.name for stage in _stages(model, layers))
 
 
