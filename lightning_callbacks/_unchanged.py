@@ -15,7 +15,7 @@ __all__ = ["unchanged"]
 
 @contextmanager
 def unchanged(module: nn.Module) -> Iterator[None]:
-    """Give back training flags, hooks, gradients, ``requires_grad`` and random states at the end.
+    """Give back training flags, hooks, buffers, gradients, ``requires_grad`` and random states at the end.
 
     Inside, the module is in evaluation mode and its parameters have no ``.grad``: what a method adds to them
     is dropped.
@@ -25,6 +25,7 @@ def unchanged(module: nn.Module) -> Iterator[None]:
     """
     flags = [(part, part.training) for part in module.modules()]
     hooks = [(found, dict(found)) for part in module.modules() for found in _hooks(part)]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     parameters = [(p, p.grad, p.requires_grad) for p in module.parameters()]
     devices = sorted({p.device.index for p, *_ in parameters if p.device.type == "cuda"})
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
@@ -42,6 +43,8 @@ def unchanged(module: nn.Module) -> Iterator[None]:
         for found, before in hooks:
             found.clear()
             found.update(before)
+        for buffer, value in buffers:
+            buffer.data.copy_(value)
         for parameter, grad, requires_grad in parameters:
             parameter.requires_grad_(requires_grad)
             parameter.grad = grad

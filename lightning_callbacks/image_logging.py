@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -144,7 +145,7 @@ def log_video(
 ) -> None:
     """Give a moving picture to a logger.
 
-    TensorBoard and Weights & Biases get an animated GIF, which is all that the former shows.
+    TensorBoard shows nothing but an animated GIF; W&B and Comet get one as well, MLflow and folders a WebP.
 
     Args:
         logger (Any): a logger of a registered type that takes them, or a :class:`PictureFolder`.
@@ -245,8 +246,18 @@ def _mlflow_image(logger: Any, key: str, image: Tensor, step: int, caption: str)
         log(logger.run_id, _array(image), artifact_file=f"{key}/{_file_name(step)}.png")
 
 
+def _mlflow_video(logger: Any, key: str, frames: Tensor, step: int, caption: str, fps: float) -> None:
+    with TemporaryDirectory() as folder:
+        path = save_animation(Path(folder, f"{_file_name(step)}.webp"), frames, fps)
+        logger.experiment.log_artifact(logger.run_id, str(path), key)
+
+
 def _comet_image(logger: Any, key: str, image: Tensor, step: int, caption: str) -> None:
     logger.experiment.log_image(_array(image), name=key, step=step)
+
+
+def _comet_video(logger: Any, key: str, frames: Tensor, step: int, caption: str, fps: float) -> None:
+    logger.experiment.log_video(io.BytesIO(_gif(frames, fps)), name=key, format="gif", step=step)
 
 
 def _image_file(folder: PictureFolder, key: str, image: Tensor, step: int, caption: str) -> None:
@@ -276,7 +287,7 @@ def _nothing(*_: object) -> None:
 
 register("TensorBoardLogger", _tensorboard_image, _tensorboard_video)
 register("WandbLogger", _wandb_image, _wandb_video)
-register("MLFlowLogger", _mlflow_image)
-register("CometLogger", _comet_image)
+register("MLFlowLogger", _mlflow_image, _mlflow_video)
+register("CometLogger", _comet_image, _comet_video)
 register("DummyLogger", _nothing, _nothing)
 register(PictureFolder, _image_file, _video_file)

@@ -57,7 +57,7 @@ class SaliencyLogger(Callback):
     sample's own peak.
 
     TensorBoard, Weights & Biases, MLflow and Comet take the pictures themselves; for other loggers, and
-    without one, they are files under ``<log_dir>/<key>/``, as MLflow's and Comet's animations are.
+    without one, they are files under ``<log_dir>/<key>/``.
     :func:`lightning_callbacks.image_logging.register` adds loggers.
 
     It works in ``fit``, ``validate`` and ``test``, for any model that is called with one tensor, on the
