@@ -13,7 +13,7 @@ import captum_ext.attr
 
 __all__ = ["AttributionLike", "build", "find_class", "function_of", "name_of"]
 
-AttributionLike: TypeAlias = "str | type[Any] | Callable[[nn.Module], Any] | captum.attr.Attribution"
+AttributionLike: TypeAlias = str | type[Any] | Callable[[nn.Module], Any] | captum.attr.Attribution
 
 
 def find_class(name: str) -> type[Any]:

@@ -107,6 +107,7 @@ class SaliencyLogger(Callback):
         MisconfigurationException: an argument does not fit; in ``setup``, the strategy shards the model.
 
     Example:
+        >>> from pytorch_lightning import Trainer
         >>> from captum_ext.attr import VideoGradCam
         >>> saliency = SaliencyLogger(
         ...     lambda module: VideoGradCam(module, "features"),

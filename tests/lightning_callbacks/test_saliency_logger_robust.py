@@ -4,6 +4,7 @@ import copy
 import pickle
 import random
 import warnings
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -329,6 +330,12 @@ def test_arguments_that_do_not_fit_are_refused_at_once(kwargs, words):
     arguments = {"attribution": Saliency} | kwargs
     with pytest.raises(MisconfigurationException, match=f"SaliencyLogger: .*{words}"):
         SaliencyLogger(arguments.pop("attribution"), **arguments)
+
+
+def test_annotations_can_be_read_as_lightnings_command_line_reads_them():
+    hints = get_type_hints(SaliencyLogger.__init__)
+    assert str in get_args(hints["attribution"])
+    assert int in get_args(hints["target"])
 
 
 @pytest.mark.parametrize(
