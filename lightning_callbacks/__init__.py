@@ -1,1 +1,5 @@
-"""PyTorch Lightning callbacks of captum_ext. None are released yet."""
+"""PyTorch Lightning callbacks of captum_ext."""
+
+from lightning_callbacks.saliency_logger import SaliencyLogger
+
+__all__ = ["SaliencyLogger"]

@@ -58,31 +58,36 @@ def plot_series(
 def plot_table(path: Path, table: Table) -> Path:
     """The cells of a table as points with their intervals, one panel for each column.
 
-    A row that was computed and not sampled, such as the random one, is a dashed line.
+    A random row that was computed is a dashed line, other values without an interval are open points.
 
     Args:
         path (Path): the PNG file.
         table (Table): its values are shares and shown as percentages.
     """
-    rows = [name for name in table.rows if name != "oracle"]
+    lines = [name for name in table.rows if name.endswith("(exact)")]
+    rows = [name for name in table.rows if name not in (*lines, "oracle")]
     wide = min(len(table.columns), _PANELS)
     high = -(-len(table.columns) // wide)
     size = (2.2 + 2.2 * wide, high * (1.0 + 0.26 * len(rows)))
     figure = Figure(figsize=size, dpi=110, layout="constrained")
     panels = figure.subplots(high, wide, sharey=True, squeeze=False).flat
     for panel, column in zip(panels, table.columns, strict=False):
-        for place, row in enumerate(rows):
-            cell = table.rows[row].get(column)
-            if cell is None or math.isnan(cell.value):
+        cells = {name: found[column] for name, found in table.rows.items() if column in found}
+        for name in lines:
+            if name in cells:
+                panel.axvline(100 * cells[name].value, color="grey", linestyle="--", linewidth=1)
+        for place, name in enumerate(rows):
+            if name not in cells or math.isnan(cells[name].value):
                 continue
-            if cell.interval is None:
-                panel.axvline(100 * cell.value, color="grey", linestyle="--", linewidth=1)
-                continue
-            panel.hlines(place, *(100 * end for end in cell.interval), color=_COLOURS[0])
-            panel.plot(100 * cell.value, place, "o", color=_COLOURS[0], markersize=4)
+            low, high_end = cells[name].interval or (cells[name].value,) * 2
+            panel.hlines(place, 100 * low, 100 * high_end, color=_COLOURS[0])
+            fill = "none" if cells[name].interval is None else _COLOURS[0]
+            panel.plot(100 * cells[name].value, place, "o", color=_COLOURS[0], markersize=4, mfc=fill)
+        if all(0 <= cell.value <= 1 for cell in cells.values()):
+            panel.set_xlim(-3, 103)
         panel.set_title(column, fontsize=8)
         panel.tick_params(labelsize=8)
     figure.axes[0].set_yticks(range(len(rows)), rows)
-    figure.axes[0].invert_yaxis()
+    figure.axes[0].set_ylim(len(rows) - 0.5, -0.5)
     figure.savefig(path)
     return path
