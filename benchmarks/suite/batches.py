@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from benchmarks.suite.errors import RunError
+
 __all__ = ["Batch", "ClipSource", "Groups", "Item"]
 
 
@@ -114,7 +116,7 @@ class Groups(Dataset[Batch]):
         numbers (Sequence[int]): the groups that are wanted; all at first.
 
     Raises:
-        ValueError: if there is no clip, or two have one id.
+        RunError: if there is no clip, or two have one id.
     """
 
     def __init__(self, source: ClipSource, size: int) -> None:
@@ -122,10 +124,10 @@ class Groups(Dataset[Batch]):
         self.size = size
         self.ids = list(source.ids)
         if not self.ids:
-            raise ValueError("there are no clips")
+            raise RunError("there are no clips")
         twice = [clip_id for clip_id, times in Counter(self.ids).items() if times > 1]
         if twice:
-            raise ValueError(f"clips are told apart by their ids, but two are called {twice[0]!r}")
+            raise RunError(f"clips are told apart by their ids, but two are called {twice[0]!r}")
         self.numbers: Sequence[int] = range(-(-len(self.ids) // size))
 
     def __len__(self) -> int:

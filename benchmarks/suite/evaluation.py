@@ -134,7 +134,7 @@ class _Explaining(pl.LightningModule):
 
     def on_predict_start(self) -> None:
         """Let SIGTERM end the run: Lightning would take note of it and go on to the end."""
-        signal.signal(signal.SIGTERM, self.on_sigterm)
+        signal.signal(signal.SIGTERM, self.on_sigterm or signal.SIG_DFL)
 
     def predict_step(self, batch: Batch) -> int:
         """Explain, score and write one group; returns how many clips it has."""
@@ -271,6 +271,8 @@ def evaluate(
 
 
 def _trainer(arguments: argparse.Namespace) -> pl.Trainer:
+    if any(word in arguments.strategy for word in ("spawn", "fork", "notebook")):
+        raise RunError(f"--strategy {arguments.strategy} copies a process in the middle of its run; use ddp")
     try:
         return pl.Trainer(
             accelerator=arguments.accelerator,

@@ -95,7 +95,7 @@ class ResultsFolder:
         wanted = json.loads(json.dumps(settings))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            has_results = any(True for _ in self.folder.glob("results-*.jsonl"))
+            has_results = any(self.folder.glob("results-*.jsonl"))
             if not file.exists():
                 if has_results:
                     raise FileNotFoundError(f"there are results, but no {file.name} that says of which run")

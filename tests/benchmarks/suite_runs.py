@@ -51,6 +51,7 @@ class Running:
 
 
 def _main(log: Path, arguments: list[str], file_limit: int | None) -> None:
+    multiprocessing.set_start_method(None, force=True)  # its workers start as they would for a user
     for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
         descriptor = os.open(log / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, stream.fileno())

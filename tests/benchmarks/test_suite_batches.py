@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks.suite.batches import Groups, Item
 from benchmarks.suite.clips import ActionClips, Parts, _sampled
+from benchmarks.suite.errors import RunError
 from benchmarks.suite.maps import MapError, MapFolder
 from captum_ext.data import IMAGENET, ActionClip, ClipTransform, Span, generate_actions
 from captum_ext.data.sampling import frames_on_display, segment_centres
@@ -84,9 +85,9 @@ def test_a_group_of_broken_clips_only_is_empty():
 
 
 def test_two_clips_of_one_id_and_no_clips_are_refused():
-    with pytest.raises(ValueError, match="two are called 'b'"):
+    with pytest.raises(RunError, match="two are called 'b'"):
         Groups(Source(["a", "b", "c", "b"]), 2)
-    with pytest.raises(ValueError, match="no clips"):
+    with pytest.raises(RunError, match="no clips"):
         Groups(Source([]), 2)
 
 
