@@ -45,6 +45,8 @@ class Cell:
         The bootstrap draws clips, since the frames of one clip are not independent.
         """
         kept = wholes > 0
+        if not bool(kept.any()):
+            return cls(float("nan"), 0)
         parts, wholes = parts[kept].double(), wholes[kept].double()
         n = len(parts)
         drawn = torch.randint(n, (1000, n), generator=torch.Generator().manual_seed(0))

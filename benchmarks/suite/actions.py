@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from benchmarks.clip_cnn import clip_cnn_of, train_clip_cnn
 from benchmarks.demo.training import accuracy, trained_pair
 from benchmarks.suite.data_sets import trimmed_clips
+from benchmarks.suite.errors import RunError
 from benchmarks.suite.preparation import prepared
 from captum_ext.data import (
     IMAGENET,
@@ -78,7 +79,10 @@ class Actions:
                 save_manifest(folder / "clips.json", trimmed_clips(root, split))
 
             found = prepared(a.prepared, f"{root.name}-{split}", {"root": str(root), "split": split}, find)
-            return load_manifest(found / "clips.json")
+            clips = load_manifest(found / "clips.json")
+            if a.checkpoint is not None:
+                _check_labels(clips, self.labels, a.checkpoint)
+            return clips
         per_class = a.train if split == "train" else a.test
         wanted = {"split": split, "per_class": per_class, "seed": a.seed, "n_frames": n_frames}
 
@@ -135,35 +139,37 @@ class Actions:
 
     def concatenated(self, pattern: str, gt_frames: int | None = None) -> list[ActionClip]:
         """Each held-out clip beside one of another class, spread over 16 frames."""
-        sources = self.clips("test")
-        wanted = self.settings | {"pattern": pattern, "gt_frames": gt_frames}
+        sources, seed = self.clips("test"), self.arguments.seed
 
-        def build(folder: Path) -> None:
-            clips = concatenate_actions(
-                sources, folder, pattern, N_FRAMES, gt_frames, seed=self.arguments.seed
-            )
-            save_manifest(folder / "clips.json", clips)
+        def join(folder: Path) -> list[ActionClip]:
+            return concatenate_actions(sources, folder, pattern, N_FRAMES, gt_frames, seed=seed)
 
-        return load_manifest(prepared(self.arguments.prepared, "joined", wanted, build) / "clips.json")
+        return self._joined("concatenated", {"pattern": pattern, "gt_frames": gt_frames}, join)
 
     def inserted(self, gt_frames: int) -> list[ActionClip]:
         """A clip of ``gt_frames`` frames at a random place of one of another class, 128 frames in all."""
-        if self.arguments.data_root is not None:
-            sources = self.clips("test")
-        else:
-            sources = self.clips("test", n_frames=_LONG)
-        wanted = self.settings | {"inserted": gt_frames}
+        generated, seed = self.arguments.data_root is None, self.arguments.seed
+        sources = self.clips("test", n_frames=_LONG if generated else N_FRAMES)
 
+        def join(folder: Path) -> list[ActionClip]:
+            if generated:
+                return _insert(sources, folder, gt_frames, seed)
+            return concatenate_actions(sources, folder, "rand+GT+rand", _LONG, gt_frames, seed=seed)
+
+        return self._joined("inserted", {"gt_frames": gt_frames}, join)
+
+    def _joined(
+        self, name: str, wanted: dict[str, object], join: Callable[[Path], list[ActionClip]]
+    ) -> list[ActionClip]:
         def build(folder: Path) -> None:
-            if self.arguments.data_root is not None:
-                clips = concatenate_actions(
-                    sources, folder, "rand+GT+rand", _LONG, gt_frames, seed=self.arguments.seed
-                )
-            else:
-                clips = _insert(sources, folder, gt_frames, self.arguments.seed)
+            try:
+                clips = join(folder)
+            except ValueError as error:
+                raise RunError(f"held-out clips cannot be joined: {error}") from error
             save_manifest(folder / "clips.json", clips)
 
-        return load_manifest(prepared(self.arguments.prepared, "inserted", wanted, build) / "clips.json")
+        known = {key: self.settings[key] for key in ("data_root", "test", "seed")}
+        return load_manifest(prepared(self.arguments.prepared, name, known | wanted, build) / "clips.json")
 
     def _trained(self) -> Path:
         def build(folder: Path) -> None:
@@ -196,6 +202,16 @@ def accuracy_of(model: nn.Module, clips: Sequence[ActionClip], transform: ClipTr
     dataset = ClipDataset(clips, transform, n_frames=N_FRAMES)
     items = [dataset[i] for i in range(len(dataset))]
     return accuracy(model, torch.stack([x for x, _ in items]), torch.tensor([k for _, k in items]))
+
+
+def _check_labels(clips: Sequence[ActionClip], labels: Sequence[str], checkpoint: Path) -> None:
+    """Another order of the classes would explain the wrong ones without a word."""
+    for clip in clips:
+        if clip.label_index >= len(labels) or labels[clip.label_index] != clip.label:
+            raise RunError(
+                f"class {clip.label_index} is {clip.label!r} in the data set, but the labels of {checkpoint} "
+                f"are {list(labels)}; save the checkpoint with the data set's classes in their order."
+            )
 
 
 def _insert(sources: Sequence[ActionClip], folder: Path, gt_frames: int, seed: int) -> list[ActionClip]:

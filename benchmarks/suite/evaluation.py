@@ -91,7 +91,8 @@ class Evaluated:
 
     def part(self, name: str) -> Evaluated:
         """The figures of one part of :class:`~benchmarks.suite.clips.Parts`."""
-        return Evaluated([r for r in self.records if r.clip.startswith(f"{name}:")], self.skipped)
+        skipped = {clip: why for clip, why in self.skipped.items() if clip.startswith(f"{name}:")}
+        return Evaluated([r for r in self.records if r.clip.startswith(f"{name}:")], skipped)
 
     def rows(self, cell: str, measure: str) -> Tensor:
         """A measure of a cell that has several numbers per clip, (N, L)."""

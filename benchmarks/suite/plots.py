@@ -70,7 +70,9 @@ def plot_table(path: Path, table: Table) -> Path:
     high = -(-len(table.columns) // wide)
     size = (2.2 + 2.2 * wide, high * (1.0 + 0.26 * len(rows)))
     figure = Figure(figsize=size, dpi=110, layout="constrained")
-    panels = figure.subplots(high, wide, sharey=True, squeeze=False).flat
+    panels = list(figure.subplots(high, wide, sharey=True, squeeze=False).flat)
+    for unused in panels[len(table.columns) :]:
+        unused.set_visible(False)
     for panel, column in zip(panels, table.columns, strict=False):
         cells = {name: found[column] for name, found in table.rows.items() if column in found}
         for name in lines:

@@ -58,7 +58,7 @@ class UntrimmedClips:
     @property
     def ids(self) -> Sequence[str]:
         """``VIDEO@START/CLASS`` of every item."""
-        return [f"{self.videos[p.video].video_id}@{p.start}/{p.label}" for p in self.places]
+        return [self._id(place) for place in self.places]
 
     def item(self, index: int) -> Item:
         """Decode a clip."""
@@ -71,7 +71,7 @@ class UntrimmedClips:
         frames = torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)])
         spans = self._spans(place)
         return Item(
-            clip_id=self.ids[index],
+            clip_id=self._id(place),
             clip=self.transform(frames),
             label=self.labels.index(place.label),
             boxes=torch.full((self.window, 1, 4), torch.nan, dtype=torch.float64),
@@ -81,6 +81,9 @@ class UntrimmedClips:
                 "start": torch.tensor(place.start),
             },
         )
+
+    def _id(self, place: _Place) -> str:
+        return f"{self.videos[place.video].video_id}@{place.start}/{place.label}"
 
     def _spans(self, place: _Place) -> Tensor:
         """Spans of the class in frames of the clip, (S, 2)."""
