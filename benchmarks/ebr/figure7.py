@@ -97,6 +97,8 @@ def _tables(evaluated: Evaluated) -> list[Table]:
     table.add("random (exact)", columns["frame AUC"], Cell(0.5, n_clips))
     for row in _ROWS:
         for measure, column in columns.items():
+            if row != "cEB-R" and measure == "right sign":
+                continue  # they are never negative
             if row == _ROWS[2] and measure.startswith("in "):
                 continue  # probabilities are no evidence that could be summed
             if row in evaluated.cells():
