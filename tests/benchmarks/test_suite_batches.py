@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.suite.batches import Groups, Item
-from benchmarks.suite.clips import ActionClips, Parts, _sampled
+from benchmarks.suite.clips import ActionClips, Parts, runs
 from benchmarks.suite.errors import RunError
 from benchmarks.suite.maps import MapError, MapFolder
 from captum_ext.data import IMAGENET, ActionClip, ClipTransform, Span, generate_actions
-from captum_ext.data.sampling import frames_on_display, segment_centres
 
 T, H, W = 5, 6, 8
 
@@ -99,21 +98,12 @@ def test_parts_keep_their_clips_apart():
     assert Groups(parts, 2)[1].ids == ["long:a"]
 
 
-@settings(deadline=None)
-@given(st.integers(1, 60), st.integers(1, 24), st.data())
-def test_a_span_among_sampled_frames_holds_the_frames_that_were_inside_it(n_frames, n_sampled, data):
-    start = data.draw(st.integers(0, n_frames - 1))
-    end = data.draw(st.integers(start + 1, n_frames))
-    # As read_video samples a clip of one frame per second.
-    times = torch.arange(n_frames).double().numpy()
-    shown = frames_on_display(times, segment_centres(n_sampled, 0.0, float(n_frames)))
-    inside = [j for j, position in enumerate(shown.tolist()) if start <= position < end]
-    ((a, b),) = _sampled(torch.tensor([[start, end]]), n_frames, n_sampled).tolist()
-    assert 0 <= a < b <= n_sampled
-    if inside:
-        assert list(range(a, b)) == inside
-    else:
-        assert b == a + 1  # none was sampled: the nearest stands for it
+@given(st.lists(st.booleans(), min_size=1, max_size=12))
+def test_runs_are_the_spans_of_neighbouring_frames_inside(inside):
+    spans = runs(torch.tensor(inside)).tolist()
+    assert [any(a <= t < b for a, b in spans) for t in range(len(inside))] == inside
+    assert all(a < b for a, b in spans)
+    assert all(before[1] < after[0] for before, after in zip(spans, spans[1:], strict=False))
 
 
 def test_convention_frames_outside_the_clips_own_action_have_no_box(tmp_path):
@@ -133,7 +123,7 @@ def test_a_clip_without_a_span_of_its_own_action_is_a_broken_clip(tmp_path):
     source = ActionClips([replace(clip, spans=())], ClipTransform(48, *IMAGENET), 4)
     ((clip_id, reason),) = Groups(source, 1)[0].broken
     assert clip_id == clip.video_id
-    assert "has no span of its own action, 'disc left-right'" in reason
+    assert "none of the 4 frames shows its action, 'disc left-right'" in reason
 
 
 def test_a_clip_is_decoded_once(tmp_path, monkeypatch):
