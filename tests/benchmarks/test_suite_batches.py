@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -103,7 +104,7 @@ def test_runs_are_the_spans_of_neighbouring_frames_inside(inside):
     spans = runs(torch.tensor(inside)).tolist()
     assert [any(a <= t < b for a, b in spans) for t in range(len(inside))] == inside
     assert all(a < b for a, b in spans)
-    assert all(before[1] < after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(spans))
 
 
 def test_convention_frames_outside_the_clips_own_action_have_no_box(tmp_path):
@@ -123,7 +124,7 @@ def test_a_clip_without_a_span_of_its_own_action_is_a_broken_clip(tmp_path):
     source = ActionClips([replace(clip, spans=())], ClipTransform(48, *IMAGENET), 4)
     ((clip_id, reason),) = Groups(source, 1)[0].broken
     assert clip_id == clip.video_id
-    assert "none of the 4 frames shows its action, 'disc left-right'" in reason
+    assert "none of the 4 frames shows the clip's own action, 'disc left-right'" in reason
 
 
 def test_a_clip_is_decoded_once(tmp_path, monkeypatch):
