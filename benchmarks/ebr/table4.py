@@ -8,7 +8,7 @@ the class in its window, windows that touch are joined, and non-maximum suppress
 windows of one class do not overlap otherwise.
 
 Labels of a video are known to the method, as in the paper's own figure; its comparators are supervised and do
-not know them, so the paper's Table 4 does not compare like with like. The baseline "whole clip" knows the
+not know them, so the paper's Table 4 does not compare like with like. The baseline "whole video" knows the
 labels too. The three public definitions of mAP are all given (docs/metrics.md).
 
 Generated videos are cut into clips of 32 frames. With ``--data-root``: THUMOS14, clips of 128 frames.
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _table(evaluated: Evaluated, untrimmed: Untrimmed) -> Table:
     p = Series.of(evaluated, PROBABILITY)
     windows = {
-        "whole clip": torch.tensor([[0, untrimmed.window]]).expand(len(p.scores), 2),
+        "whole video": torch.tensor([[0, untrimmed.window]]).expand(len(p.scores), 2),
         PROBABILITY: greedy_window(threshold_scores(p.scores)),
         "cEB-R": greedy_window(Series.of(evaluated, "cEB-R").scores),
     }

@@ -108,7 +108,7 @@ def test_tables_3_and_4_run_on_thumos14(tmp_path, prepared):
     assert cells["EB-R Table 3: pointing in time", "cEB-R", "accuracy (%)"]["n"] == 2  # videos
     assert facts["clips"] == 2 * 3 + 3  # clips of 32 frames from 80: 0, 32 and 48
     _, cells = run("ebr_table4", tmp_path / "out4", prepared, *given, "--window", "32")
-    assert methods(cells, "EB-R Table 4") == {"whole clip", "peak probability", "cEB-R"}
+    assert methods(cells, "EB-R Table 4") == {"whole video", "peak probability", "cEB-R"}
 
 
 def test_thumos14_with_a_model_that_does_not_know_a_class_is_refused(tmp_path, prepared, capsys):
