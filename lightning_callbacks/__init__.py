@@ -1,1 +1,8 @@
-"""PyTorch Lightning callbacks of captum_ext. None are released yet."""
+"""PyTorch Lightning callbacks of captum_ext, for ``lightning`` and ``pytorch_lightning`` alike."""
+
+from lightning_callbacks._targets import find_targets
+from lightning_callbacks.adaptive_dropout import AdaptiveDropout
+from lightning_callbacks.curriculum_dropout import CurriculumDropout
+from lightning_callbacks.excitation_dropout import ExcitationDropout
+
+__all__ = ["AdaptiveDropout", "CurriculumDropout", "ExcitationDropout", "find_targets"]

@@ -4,7 +4,7 @@
 same for a Trainer.
 """
 
-from captum_ext.dropout.adaptive import AdaptiveDropoutLayer
+from captum_ext.dropout.adaptive import AdaptiveAttachment, AdaptiveDropoutLayer, attach_adaptive
 from captum_ext.dropout.attach import Attachment, attach
 from captum_ext.dropout.keep import excitation_keep_mask, excitation_keep_probability
 from captum_ext.dropout.layer import Dropped, ExcitationDropoutLayer
@@ -14,12 +14,14 @@ from captum_ext.dropout.swap import dropout_names
 from captum_ext.dropout.targets import find_scores
 
 __all__ = [
+    "AdaptiveAttachment",
     "AdaptiveDropoutLayer",
     "Attachment",
     "Dropped",
     "ExcitationDropoutLayer",
     "SharedDropout",
     "attach",
+    "attach_adaptive",
     "curriculum_drop_rate",
     "dropout_names",
     "excitation_keep_mask",

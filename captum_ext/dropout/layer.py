@@ -216,7 +216,7 @@ class ExcitationDropoutLayer(nn.Dropout):
         shape = (*h.shape[:2], *[1] * len(inner)) if inner else h.shape
         n_units = math.prod(shape[1:]) * rows_per_example
         if p_eb is None:
-            p_eb = torch.full(shape, 1 / n_units, device=h.device)
+            p_eb = torch.full(shape, 1 / n_units, dtype=torch.float32, device=h.device)
         elif inner:
             p_eb = p_eb.sum(inner, keepdim=True)
         n: int | Tensor = n_units

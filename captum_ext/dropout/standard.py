@@ -38,5 +38,5 @@ class SharedDropout(nn.Dropout):
             return input
         if self.p == 1:
             return input * 0.0
-        keep = torch.rand(input.shape[1:], device=input.device) >= self.p
+        keep = torch.rand(input.shape[1:], dtype=torch.float32, device=input.device) >= self.p
         return input * (keep / (1.0 - self.p)).to(input.dtype)

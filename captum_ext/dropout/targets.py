@@ -84,7 +84,7 @@ def prior_mass(scores: Tensor, targets: Tensor | Literal["predicted"]) -> Tensor
 
 def _one_hot(labels: Tensor, scores: Tensor) -> Tensor:
     counts = (labels >= 0).unsqueeze(1).float()
-    return torch.zeros(scores.shape, device=scores.device).scatter_(
+    return torch.zeros(scores.shape, dtype=torch.float32, device=scores.device).scatter_(
         1, labels.clamp(min=0).unsqueeze(1), counts
     )
 
