@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -107,6 +108,7 @@ class Tape(TorchFunctionMode):
 
     def __init__(self, root: nn.Module, device: torch.device) -> None:
         super().__init__()
+        self._root = root
         self.mode = ExcitationMode(root, "support", weights=ChangingWeights())
         self.sites: list[Site] = []
         self._device_type = device.type
@@ -116,10 +118,14 @@ class Tape(TorchFunctionMode):
         # Tensors whose ids are in use here; they must not die before the tape.
         self._alive: list[Tensor] = []
         self._bypasses: dict[int, Tensor] = {}
-        self._of_parameters: set[int] = set()
         self._held: list[tuple[Tensor, int]] = []
         self._leaves: set[int] = set()
         self._first_node = _next_sequence_number()
+
+    @cached_property
+    def _constants(self) -> set[int]:
+        """Ids of what is no evidence although it may be trained: buffers, and what is computed from weights."""
+        return {id(buffer) for buffer in self._root.buffers()}
 
     # ------------------------------------------------------------------------------------------ recording
 
@@ -169,12 +175,10 @@ class Tape(TorchFunctionMode):
     ) -> Any:
         """Run what does not depend on the layer, once and as usual."""
         result = func(*args, **kwargs)
-        needed = [tensor for tensor in tensors if tensor.requires_grad]
-        if all(isinstance(t, nn.Parameter) or id(t) in self._of_parameters for t in needed):
+        if all(isinstance(t, nn.Parameter) or id(t) in self._constants for t in tensors):
             for tensor in each_tensor(result):
-                if tensor.requires_grad and id(tensor) not in self._slots:
-                    self._alive.append(tensor)
-                    self._of_parameters.add(id(tensor))
+                self._alive.append(tensor)
+                self._constants.add(id(tensor))
         return result
 
     def _run_and_note(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -285,7 +289,7 @@ class Tape(TorchFunctionMode):
             return self._clean[index]
         if not value.requires_grad or isinstance(value, nn.Parameter):
             return value
-        if id(value) in self._of_parameters:
+        if id(value) in self._constants:
             return value.detach()
         if id(value) not in self._bypasses:
             self._check_origin(value)
@@ -377,8 +381,9 @@ class Tape(TorchFunctionMode):
         self.sites.clear()
         for kept in (self._entries, self._clean, self._alive, self._held):
             kept.clear()
-        for known in (self._slots, self._bypasses, self._of_parameters, self._leaves):
+        for known in (self._slots, self._bypasses, self._leaves):
             known.clear()
+        self.__dict__.pop("_constants", None)
 
 
 def _masked(site: Site, h: Tensor, multiplier: Multiplier | None) -> Tensor:
