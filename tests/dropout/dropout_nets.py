@@ -1,6 +1,7 @@
 """Small networks in which the dropout layer stands in all kinds of places, and their parts below and above it.
 
-``forward(x)`` is ``above(drop(below(x)), x)``, so a hand-written masked network is ``above(m * below(x), x)``.
+``forward(x)`` is ``above(drop(below(x)), x)``, so a hand-written masked network is ``above(m * below(x),
+x)``.
 """
 
 import torch

@@ -54,7 +54,8 @@ def test_on_average_a_layer_loses_at_most_the_base_rate(p, n):
         assert (1 - excitation_keep_probability(p_eb, p)).mean().item() <= p + 1e-12
 
 
-# ------------------------------------------------------------------------------- table 1.2 of the research note
+# ------------------------------------------------------------------------------- table 1.2 of the research
+note
 
 
 def test_an_example_without_any_evidence_is_kept_whole():
@@ -150,9 +151,7 @@ def test_the_units_of_a_layer_are_dropped_independently():
 
 def test_masks_are_reproducible():
     p_eb = torch.rand(3, 4)
-    first, again = (
-        excitation_keep_mask(p_eb, generator=torch.Generator().manual_seed(1)) for _ in range(2)
-    )
+    first, again = (excitation_keep_mask(p_eb, generator=torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(first, again)
 
 
