@@ -93,6 +93,8 @@ def attach(
 
     def make(rate: float | None, is_channelwise: bool) -> nn.Module:
         base = p if p is not None else 0.5 if rate is None else rate
+        if p is None and base == 0:
+            raise ValueError(f"a layer of {names} has the drop rate 0, so nothing would be dropped; pass p=")
         own: Unit = unit or ("channel" if is_channelwise else "element")
         return ExcitationDropoutLayer(
             base, rescale, own, n, inverse, max_scale, strict, None if head is None else _head(model, head)
