@@ -22,6 +22,7 @@ from captum_ext.excitation import unwrap
 
 __all__ = ["Attachment", "attach"]
 
+_SHARDED = ("FullyShardedDataParallel", "FSDPModule")
 Head = str | Sequence[str] | Callable[[nn.Module, Tensor], Any]
 
 
@@ -85,6 +86,11 @@ def attach(
         >>> model[2]
         Dropout(p=0.5, inplace=False)
     """
+    if any(kind.__name__ in _SHARDED for module in model.modules() for kind in type(module).__mro__):
+        raise ValueError(
+            "the weights of the model are sharded (FSDP) and gone outside of their module's own forward "
+            "pass, so the part above a layer cannot run a second time; Excitation Dropout does not support it"
+        )
     names = [layers] if isinstance(layers, str) else list(layers)
     if not names or len(set(names)) < len(names):
         raise ValueError(f"layers must name at least one layer, and none twice, got {layers!r}")

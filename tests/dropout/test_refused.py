@@ -328,6 +328,17 @@ def test_layers_must_be_named_once_and_a_head_belongs_to_one():
         attach(net, ["drop", "fc2"], head="fc3")
 
 
+def test_sharded_weights_are_refused():
+    class FSDPModule:
+        pass
+
+    class Sharded(FSDPModule, Net):
+        pass
+
+    with pytest.raises(ValueError, match="sharded"):
+        attach(nn.Sequential(Sharded()), "0.drop")
+
+
 def test_alpha_dropout_is_refused():
     net = nn.Sequential(nn.Linear(5, 12), nn.SELU(), nn.AlphaDropout(0.1), nn.Linear(12, 4))
     with pytest.raises(ValueError, match="AlphaDropout"):
