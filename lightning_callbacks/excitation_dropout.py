@@ -84,12 +84,9 @@ class ExcitationDropout(Callback):
         ValueError: settings that make no sense.
         MisconfigurationException: a sharded strategy.
 
-    Example::
-
-        from pytorch_lightning import Trainer
-        from lightning_callbacks import ExcitationDropout
-
-        trainer = Trainer(callbacks=[ExcitationDropout("net.classifier.2", gamma="auto")])
+    Example:
+        >>> from pytorch_lightning import Trainer
+        >>> trainer = Trainer(callbacks=[ExcitationDropout("net.classifier.2", gamma="auto")])
 
     References:
         Zunino et al., Excitation Dropout: Encouraging Plasticity in Deep Neural Networks, IJCV 2021; Bargal,
