@@ -1,7 +1,7 @@
 """The Lightning that the process uses: ``pytorch_lightning`` and ``lightning.pytorch`` are two packages.
 
 Their classes are twins that know nothing of each other. Ours build on ``lightning.pytorch`` if that alone has
-been imported before, else on ``pytorch_lightning``.
+been imported before, on both if both have, else on ``pytorch_lightning``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ if TYPE_CHECKING or "pytorch_lightning" in sys.modules or "lightning.pytorch" no
     from pytorch_lightning import Callback, LightningModule, Trainer
     from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
     from pytorch_lightning.utilities.rank_zero import rank_zero_warn  # type: ignore[attr-defined]
+
+    if not TYPE_CHECKING and "lightning.pytorch" in sys.modules:
+        # Both are in use: the callbacks belong to either.
+        Callback = type("Callback", (sys.modules["lightning.pytorch"].Callback, Callback), {})
 else:
     from lightning.pytorch import Callback, LightningModule, Trainer
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -25,7 +29,10 @@ __all__ = [
     "Trainer",
     "rank_zero_warn",
     "refuse_sharded_models",
+    "should_log",
 ]
+
+_SHARDED = {"FSDPStrategy", "ModelParallelStrategy", "XLAFSDPStrategy"}
 
 
 def refuse_sharded_models(trainer: Trainer, callback: str) -> None:
@@ -41,9 +48,14 @@ def refuse_sharded_models(trainer: Trainer, callback: str) -> None:
     # By name: the other package's strategies count as well, and DeepSpeed need not be installed.
     names = {cls.__name__ for cls in type(trainer.strategy).__mro__}
     stage_3 = "DeepSpeedStrategy" in names and getattr(trainer.strategy, "zero_stage_3", False)
-    if stage_3 or names & {"FSDPStrategy", "ModelParallelStrategy"}:
+    if stage_3 or names & _SHARDED:
         raise MisconfigurationException(
             f"{callback} needs the whole model in one process, but {type(trainer.strategy).__name__}"
             f"{' (ZeRO stage 3)' if stage_3 else ''} spreads its weights over several. Use DDP or "
             f"DeepSpeed's stages 1 and 2, or remove the callback"
         )
+
+
+def should_log(trainer: Trainer) -> bool:
+    """Whether this batch is one of the every ``log_every_n_steps``."""
+    return bool(trainer.loggers) and bool(trainer._logger_connector.should_update_logs)
