@@ -1,6 +1,7 @@
 """All metric classes, each with a few updates of different sizes."""
 
 import torch
+from cases_utilization import UTILIZATION_CASES
 from metric_case import MetricCase
 
 from captum_ext.metrics import TemporalAUC
@@ -21,4 +22,5 @@ CASES = [
         ),
         has_chance=True,
     ),
+    *UTILIZATION_CASES,
 ]
