@@ -1,6 +1,7 @@
-"""The papers' reference video models."""
+"""The papers' reference models."""
 
 from captum_ext.models.checkpoint import load_checkpoint, save_checkpoint
+from captum_ext.models.cnn2 import CNN2
 from captum_ext.models.cnn_lstm_captioner import CNNLSTMCaptioner
 from captum_ext.models.conversion import to_relu_lstm
 from captum_ext.models.frame_cnn_lstm import FrameCNN, FrameCNNLSTM
@@ -10,6 +11,7 @@ from captum_ext.models.vgg_lstm import VGGLSTM
 from captum_ext.models.vocabulary import Vocabulary
 
 __all__ = [
+    "CNN2",
     "VGGLSTM",
     "CNNLSTMCaptioner",
     "FrameCNN",

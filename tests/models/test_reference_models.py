@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from captum_ext.attr import RecurrentExcitationBackprop
-from captum_ext.models import VGGLSTM, FrameCNN, FrameCNNLSTM, ReLULSTM
+from captum_ext.models import CNN2, VGGLSTM, FrameCNN, FrameCNNLSTM, ReLULSTM
 
 
 def step_by_step(lstm, x, h, c, phi):
@@ -133,3 +133,15 @@ def test_the_small_model_is_explained_out_of_the_box(activation):
     found = method.attribute(clips, 1, contrastive=True)
     assert found.shape == (1, 48, 3, 16, 16)
     assert found.sum().abs() < 1e-4
+
+
+@pytest.mark.parametrize(("image_size", "side"), [(32, 3), (64, 7), (15, 1)])
+def test_cnn2_is_three_convolutions_and_two_hidden_layers_with_dropout_between(image_size, side):
+    model = CNN2(num_classes=5, image_size=image_size, hidden_size=7).eval()
+    images = torch.rand(2, 3, image_size, image_size)
+    assert model.features(images).shape == (2, 256, side, side)
+    assert model(images).shape == (2, 5)
+    assert (model.dropout1.p, model.dropout2.p) == (0.5, 0.0)
+    assert not any("dropout" in name for name in model.state_dict())
+    with pytest.raises(ValueError, match="image_size"):
+        CNN2(num_classes=5, image_size=14)
