@@ -1,1 +1,5 @@
-"""PyTorch Lightning callbacks of captum_ext. None are released yet."""
+"""PyTorch Lightning callbacks of captum_ext."""
+
+from lightning_callbacks.utilization_monitor import UtilizationMonitor
+
+__all__ = ["UtilizationMonitor"]

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-# Probabilities are sums of many float32 numbers.
-_SLACK = 1e-3
+# Sums of probabilities that were bfloat16 are off by a few thousandths.
+_SLACK = 1e-2
 
 
 def units_of(values: Tensor, name: str) -> Tensor:
