@@ -71,6 +71,11 @@ BENCHMARKS = {
             "benchmarks.speed_eb",
         ),
         Benchmark(
+            "excitation_dropout",
+            "accuracy, utilisation and compression of a CNN trained with seven kinds of dropout",
+            "benchmarks.excitation_dropout",
+        ),
+        Benchmark(
             "step_tables",
             "Tables 2-5 of the STEP paper on generated clips: pointing in space and time, smoothness",
             "benchmarks.step",

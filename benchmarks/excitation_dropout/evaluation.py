@@ -1,0 +1,139 @@
+"""What a trained network is worth: accuracy, utilisation of its first linear layer, resilience."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.excitation_dropout.task import Images
+from captum_ext.attr import LayerExcitationBackprop
+from captum_ext.metrics import (
+    CompressionCurve,
+    CompressionResilience,
+    ConservativeFilters,
+    DeadNeurons,
+    HistogramEntropy,
+    NeuronsEverOn,
+    NeuronsOn,
+    PeakExcitation,
+    ShannonEntropy,
+)
+from captum_ext.models import CNN2
+
+__all__ = ["CURVES", "Evaluation", "evaluate"]
+
+_BATCH, _N_RANKED, _BINS = 100, 200, 100
+_SHARES = [k / 16 for k in range(17)]
+
+CURVES = {
+    "most relevant": {"order": "most"},
+    "least relevant": {"order": "least"},
+    "random": {"order": "random"},
+    "pruned, most relevant": {"order": "most", "by": "units", "scope": "dataset", "levels": _SHARES},
+    "pruned, least relevant": {"order": "least", "by": "units", "scope": "dataset", "levels": _SHARES},
+    "pruned, random": {"order": "random", "scope": "dataset", "levels": _SHARES},
+}
+"""Figure 5.5, where every image loses its own units, and units pruned for all images by their mean p_EB."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of a trained network.
+
+    Args:
+        accuracy (float): share of the test images.
+        train_accuracy (float): share of the training images.
+        utilization (dict): measure to value; shares of the units, of the largest possible entropy, or p_EB.
+        curves (dict): name as in ``CURVES`` to curve.
+        areas (dict): name to its normalised area.
+    """
+
+    accuracy: float
+    train_accuracy: float
+    utilization: dict[str, float]
+    curves: dict[str, CompressionCurve]
+    areas: dict[str, float]
+
+
+def evaluate(
+    net: CNN2, images: Images, initial: Tensor, n: int, threshold: float, relative_threshold: float
+) -> Evaluation:
+    """Look at a network in evaluation mode.
+
+    Args:
+        net (CNN2): the network, with whatever dropout does in evaluation.
+        images (Images): all images.
+        initial (Tensor): the weights of its first linear layer before training.
+        n (int): test images whose utilisation is measured.
+        threshold (float): change below which a filter is conservative.
+        relative_threshold (float): the same as a share of the filter's norm.
+    """
+    device = net.fc1.weight.device
+    n_units = net.fc1.out_features
+    on, ever, dead = NeuronsOn(), NeuronsEverOn(n_units), DeadNeurons(n_units)
+    peak = PeakExcitation()
+    shannon = {"activations": ShannonEntropy(), "p_EB": ShannonEntropy()}
+    histogram = {name: HistogramEntropy(n_units, _BINS) for name in shannon}
+    curves = {name: CompressionResilience(**options) for name, options in CURVES.items()}  # type: ignore[arg-type]
+    for metric in (on, ever, dead, peak, *shannon.values(), *histogram.values(), *curves.values()):
+        metric.to(device)
+    mean = _mean_excitation(net, images.train[:_N_RANKED].to(device), images.train_labels[:_N_RANKED].to(device))
+    head = nn.Sequential(net.fc2, net.relu2, net.dropout2, net.classifier)
+    for x, y in zip(images.test[:n].split(_BATCH), images.test_labels[:n].split(_BATCH), strict=True):
+        x, y = x.to(device), y.to(device)
+        h, p = _look(net, x, y)
+        for metric in (on, ever, dead):
+            metric.update(h)
+        peak.update(p)
+        for name, values in (("activations", h), ("p_EB", p)):
+            shannon[name].update(values)
+            histogram[name].update(values)
+        for curve in curves.values():
+            curve.update(head, h, mean if curve.scope == "dataset" else p, y)
+    conservative, relative = ConservativeFilters(threshold), ConservativeFilters(relative_threshold, relative=True)
+    for metric in (conservative, relative):
+        metric.update(net.fc1.weight, initial)
+    log_units = torch.tensor(n_units).log()
+    log_bins = torch.tensor(min(_BINS, n)).log()
+    utilization = {
+        "on": on.compute() / n_units,
+        "ever on": ever.compute() / n_units,
+        "dead": dead.compute() / n_units,
+        "peak p_EB": peak.compute(),
+        **{f"Shannon, {name}": metric.compute() / log_units for name, metric in shannon.items()},
+        **{f"histogram, {name}": metric.compute() / log_bins for name, metric in histogram.items()},
+        f"conservative, < {threshold:g}": conservative.compute() / n_units,
+        f"conservative, < {relative_threshold:.0%}": relative.compute() / n_units,
+    }
+    return Evaluation(
+        accuracy=_accuracy(net, images.test, images.test_labels, device),
+        train_accuracy=_accuracy(net, images.train, images.train_labels, device),
+        utilization={name: float(value) for name, value in utilization.items()},
+        curves={name: curve.curve() for name, curve in curves.items()},
+        areas={name: float(curve.compute()) for name, curve in curves.items()},
+    )
+
+
+def _look(net: CNN2, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Activations behind the dropout, and p_EB of the label there."""
+    found: list[Tensor] = []
+    handle = net.dropout1.register_forward_hook(lambda module, args, output: found.append(output.detach()))
+    try:
+        with torch.no_grad():
+            net(x)
+    finally:
+        handle.remove()
+    return found[0], LayerExcitationBackprop(net, "dropout1").attribute(x, target=y)
+
+
+def _mean_excitation(net: CNN2, x: Tensor, y: Tensor) -> Tensor:
+    parts = [_look(net, *part)[1] for part in zip(x.split(_BATCH), y.split(_BATCH), strict=True)]
+    return torch.cat(parts).mean(0)
+
+
+@torch.no_grad()
+def _accuracy(net: CNN2, images: Tensor, labels: Tensor, device: torch.device) -> float:
+    scores = torch.cat([net(x.to(device)).cpu() for x in images.split(_BATCH)])
+    return float((scores.argmax(1) == labels).double().mean())

@@ -1,0 +1,179 @@
+"""Tables and plots from the outcomes of all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+import matplotlib
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from benchmarks.excitation_dropout.evaluation import CURVES
+from benchmarks.excitation_dropout.methods import RATED, STANDARD
+from benchmarks.excitation_dropout.seeds import over_seeds
+from benchmarks.excitation_dropout.training import Outcome
+from benchmarks.tables import Cell, Table
+
+__all__ = ["Outcomes", "draw", "tables"]
+
+Outcomes = Mapping[tuple[str, float], Mapping[int, Outcome]]
+"""Method and drop rate to seed to outcome."""
+
+_SEEDS = "Mean over seeds with Student's 95 % interval."
+_HISTORY = {
+    "neurons_on": "neurons on",
+    "peak_p_eb": "peak p_EB",
+    "entropy_activations_histogram": "entropy of activations (histogram, nats)",
+    "entropy_p_eb_histogram": "entropy of p_EB (histogram, nats)",
+    "entropy_activations_shannon": "entropy of activations (Shannon, nats)",
+    "entropy_p_eb_shannon": "entropy of p_EB (Shannon, nats)",
+}
+_LEVELS = {"mass": "cumulated p_EB of the units off", "units": "share of units off"}
+
+
+def tables(outcomes: Outcomes, rate: float) -> list[Table]:
+    """All tables; methods are compared at ``rate``."""
+    main = {method: runs for (method, p), runs in outcomes.items() if p == rate}
+    return [
+        _accuracy_table(main),
+        _utilization_table(main),
+        _compression_table(main),
+        *([_rate_table(outcomes)] if len({p for _, p in outcomes}) > 1 else []),
+    ]
+
+
+def _accuracy_table(main: Mapping[str, Mapping[int, Outcome]]) -> Table:
+    table = Table(
+        "Accuracy (Figure 5.3, Table 5.1)",
+        ["test (%)", "training (%)", f"test - {STANDARD} (points)"],
+        f"{_SEEDS} The difference is paired by seed: same first weights, same order of images.",
+    )
+    for method, runs in main.items():
+        table.add(method, "test (%)", _cell(runs, lambda run: run.final.accuracy))
+        table.add(method, "training (%)", _cell(runs, lambda run: run.final.train_accuracy))
+        standard = main.get(STANDARD, {})
+        both = [runs[s].final.accuracy - standard[s].final.accuracy for s in runs if s in standard]
+        if method != STANDARD and both:
+            table.add(method, f"test - {STANDARD} (points)", over_seeds(both))
+    return table
+
+
+def _utilization_table(main: Mapping[str, Mapping[int, Outcome]]) -> Table:
+    measures = list(next(iter(next(iter(main.values())).values())).final.utilization)
+    table = Table(
+        "Utilisation of the first linear layer (Table 5.3)",
+        [f"{measure} (%)" for measure in measures],
+        f"Over test images, in evaluation mode. {_SEEDS} Neurons and conservative filters as shares of the "
+        "layer's units; peak p_EB as probability; entropies as shares of the largest possible, ln U (Shannon) "
+        "and the logarithm of the number of bins or, if that is smaller, of images (histogram).",
+    )
+    for method, runs in main.items():
+        for measure in measures:
+            table.add(method, f"{measure} (%)", _cell(runs, lambda run, m=measure: run.final.utilization[m]))
+    return table
+
+
+def _compression_table(main: Mapping[str, Mapping[int, Outcome]]) -> Table:
+    table = Table(
+        "Resilience to compression (Figure 5.5)",
+        [f"{name} (%)" for name in CURVES],
+        "Area under the curve of the true class's probability over the levels, divided by their width: the "
+        "mean probability. Relevant units by cumulated p_EB to 0.95, each image its own; random ones by "
+        f"number; pruned: the same units for all images, ranked by their mean p_EB on training images. {_SEEDS}",
+    )
+    for method, runs in main.items():
+        for name in CURVES:
+            table.add(method, f"{name} (%)", _cell(runs, lambda run, n=name: run.final.areas[n]))
+    return table
+
+
+def _rate_table(outcomes: Outcomes) -> Table:
+    rates = sorted({rate for method, rate in outcomes if method in RATED})
+    table = Table(
+        "Sensitivity to the drop rate (Table 5.5)",
+        [f"test (%), rate {rate:g}" for rate in rates],
+        f"{_SEEDS} For Excitation Dropout the rate is 1 - P of eq. 5.1.",
+    )
+    for method in RATED:
+        for rate in rates:
+            runs = outcomes.get((method, rate), {})
+            if runs:
+                table.add(method, f"test (%), rate {rate:g}", _cell(runs, lambda run: run.final.accuracy))
+    return table
+
+
+def draw(outcomes: Outcomes, rate: float, folder: Path) -> list[Path]:
+    """All plots as PNG files; bands are the intervals of the tables."""
+    matplotlib.use("Agg")
+    main = {method: list(runs.values()) for (method, p), runs in outcomes.items() if p == rate}
+    paths = []
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5))
+    for method, runs in main.items():
+        _draw_history(axes, runs, "accuracy", method)
+    axes.set_ylabel("test accuracy")
+    axes.legend(fontsize="small")
+    paths.append(_save(figure, folder / "accuracy.png"))
+
+    figure, grid = pyplot.subplots(2, 3, figsize=(13, 7))
+    for axes, (name, title) in zip(grid.flat, _HISTORY.items(), strict=True):
+        for method, runs in main.items():
+            _draw_history(axes, runs, name, method)
+        axes.set_title(title, fontsize="medium")
+    grid.flat[0].legend(fontsize="small")
+    paths.append(_save(figure, folder / "utilization.png"))
+
+    figure, grid = pyplot.subplots(2, 3, figsize=(13, 7), sharey=True)
+    for axes, (name, options) in zip(grid.flat, CURVES.items(), strict=True):
+        for method, runs in main.items():
+            curves = [run.final.curves[name] for run in runs]
+            _draw_band(axes, curves[0].levels.tolist(), [c.probability.tolist() for c in curves], method)
+        is_mass = options["order"] != "random" and "by" not in options
+        axes.set_xlabel(_LEVELS["mass" if is_mass else "units"])
+        axes.set_title(name, fontsize="medium")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("probability of the true class")
+    grid.flat[0].legend(fontsize="small")
+    paths.append(_save(figure, folder / "compression.png"))
+
+    if len({p for _, p in outcomes}) > 1:
+        figure, axes = pyplot.subplots(figsize=(6, 4))
+        for method in RATED:
+            rates = sorted(p for name, p in outcomes if name == method)
+            found = [_cell(outcomes[method, p], lambda run: run.final.accuracy) for p in rates]
+            _draw_cells(axes, rates, found, method)
+        axes.set_xlabel("drop rate")
+        axes.set_ylabel("test accuracy")
+        axes.legend(fontsize="small")
+        paths.append(_save(figure, folder / "rates.png"))
+    return paths
+
+
+def _draw_history(axes: Axes, runs: Sequence[Outcome], name: str, label: str) -> None:
+    histories = [run.history.get(name, []) for run in runs]
+    if any(histories):
+        epochs = [float(k + 1) for k in range(max(map(len, histories)))]
+        padded = [list(column) for column in zip(*zip_longest(*histories, fillvalue=float("nan")), strict=True)]
+        _draw_band(axes, epochs, padded, label)
+    axes.set_xlabel("epoch")
+
+
+def _draw_band(axes: Axes, x: Sequence[float], rows: Sequence[Sequence[float]], label: str) -> None:
+    _draw_cells(axes, x, [over_seeds(values) for values in zip(*rows, strict=True)], label)
+
+
+def _draw_cells(axes: Axes, x: Sequence[float], cells: Sequence[Cell], label: str) -> None:
+    (line,) = axes.plot(x, [cell.value for cell in cells], label=label)
+    ends = [cell.interval or (cell.value, cell.value) for cell in cells]
+    axes.fill_between(
+        x, [low for low, _ in ends], [high for _, high in ends], alpha=0.15, color=line.get_color()
+    )
+
+
+def _save(figure: pyplot.Figure, path: Path) -> Path:
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path
