@@ -1,5 +1,9 @@
-"""PyTorch Lightning callbacks of captum_ext."""
+"""PyTorch Lightning callbacks of captum_ext, for ``lightning`` and ``pytorch_lightning`` alike."""
 
+from lightning_callbacks._targets import find_targets
+from lightning_callbacks.adaptive_dropout import AdaptiveDropout
+from lightning_callbacks.curriculum_dropout import CurriculumDropout
+from lightning_callbacks.excitation_dropout import ExcitationDropout
 from lightning_callbacks.utilization_monitor import UtilizationMonitor
 
-__all__ = ["UtilizationMonitor"]
+__all__ = ["AdaptiveDropout", "CurriculumDropout", "ExcitationDropout", "UtilizationMonitor", "find_targets"]

@@ -1,49 +1,41 @@
-"""The Lightning that the process uses: ``pytorch_lightning`` and ``lightning.pytorch`` are two packages.
-
-Their classes are twins that know nothing of each other. Ours build on ``lightning.pytorch`` if that alone has
-been imported before, else on ``pytorch_lightning``.
-"""
+"""PyTorch Lightning under whichever of its two names the process uses."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING or "pytorch_lightning" in sys.modules or "lightning.pytorch" not in sys.modules:
-    from pytorch_lightning import Callback, LightningModule, Trainer
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
-    from pytorch_lightning.utilities.rank_zero import rank_zero_warn  # type: ignore[attr-defined]
-else:
-    from lightning.pytorch import Callback, LightningModule, Trainer
+if TYPE_CHECKING:
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+    from pytorch_lightning import Callback
+elif "lightning.pytorch" in sys.modules and "pytorch_lightning" not in sys.modules:
+    from lightning.pytorch import Callback
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
-    from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+else:
+    from pytorch_lightning import Callback
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-__all__ = [
-    "Callback",
-    "LightningModule",
-    "MisconfigurationException",
-    "Trainer",
-    "rank_zero_warn",
-    "refuse_sharded_models",
-]
+    if "lightning.pytorch" in sys.modules:
+        # Both are in use: the callbacks belong to either.
+        Callback = type("Callback", (sys.modules["lightning.pytorch"].Callback, Callback), {})
+
+__all__ = ["Callback", "MisconfigurationException", "refuse_sharded", "should_log"]
+
+_SHARDED = {"FSDPStrategy", "ModelParallelStrategy", "XLAFSDPStrategy"}
 
 
-def refuse_sharded_models(trainer: Trainer, callback: str) -> None:
-    """Raise if the strategy leaves no process with all of the model's weights.
-
-    Args:
-        trainer (Trainer): whose strategy is looked at.
-        callback (str): the name of the callback, for the message.
-
-    Raises:
-        MisconfigurationException: the strategy is FSDP, model parallel, or DeepSpeed's stage 3.
-    """
-    # By name: the other package's strategies count as well, and DeepSpeed need not be installed.
-    names = {cls.__name__ for cls in type(trainer.strategy).__mro__}
-    stage_3 = "DeepSpeedStrategy" in names and getattr(trainer.strategy, "zero_stage_3", False)
-    if stage_3 or names & {"FSDPStrategy", "ModelParallelStrategy"}:
+def refuse_sharded(trainer: Any, name: str) -> None:
+    """Raise for strategies that free weights outside of their module's own forward pass."""
+    strategy = trainer.strategy
+    kinds = {kind.__name__ for kind in type(strategy).__mro__}
+    if kinds & _SHARDED or ("DeepSpeedStrategy" in kinds and getattr(strategy, "zero_stage_3", False)):
         raise MisconfigurationException(
-            f"{callback} needs the whole model in one process, but {type(trainer.strategy).__name__}"
-            f"{' (ZeRO stage 3)' if stage_3 else ''} spreads its weights over several. Use DDP or "
-            f"DeepSpeed's stages 1 and 2, or remove the callback"
+            f"{name} does not support {type(strategy).__name__} (with DeepSpeed, stage 3): weights are "
+            "sharded there, and the part of the network above a layer cannot run a second time outside of "
+            "its modules. Use DDP, or DeepSpeed up to stage 2."
         )
+
+
+def should_log(trainer: Any) -> bool:
+    """Whether this batch is one of the every ``log_every_n_steps``."""
+    return bool(trainer.loggers) and bool(trainer._logger_connector.should_update_logs)

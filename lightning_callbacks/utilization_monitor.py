@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +17,11 @@ from captum_ext.attr import LayerExcitationBackprop
 from captum_ext.metrics import CompressionCurve, CompressionResilience, ConservativeFilters
 from captum_ext.metrics.functional.compression import Order
 from lightning_callbacks._layer_metrics import layer_metrics, update_layer_metrics
-from lightning_callbacks._lightning import (
-    Callback,
-    LightningModule,
-    MisconfigurationException,
-    Trainer,
-    rank_zero_warn,
-    refuse_sharded_models,
-)
+from lightning_callbacks._lightning import Callback, MisconfigurationException, refuse_sharded
 from lightning_callbacks.batches import find_inputs, find_labels
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
 
 __all__ = ["UtilizationMonitor"]
 
@@ -181,7 +178,7 @@ class UtilizationMonitor(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse sharded models."""
-        refuse_sharded_models(trainer, type(self).__name__)
+        refuse_sharded(trainer, type(self).__name__)
         self.metrics = {name: {} for name in (*self.layers, *self.filters)}
         self.curves, self._num_units = {}, {}
 
@@ -189,9 +186,10 @@ class UtilizationMonitor(Callback):
         """Keep the weights that training starts from; of a resumed run they are in the checkpoint."""
         known = self._reference if self._is_restored else {}
         if self._is_restored and (missing := [name for name in self.filters if name not in known]):
-            rank_zero_warn(
+            warnings.warn(
                 f"{type(self).__name__}: the checkpoint holds no weights of {', '.join(missing)} from the "
-                "start of the run; the change of these filters counts from here"
+                "start of the run; the change of these filters counts from here",
+                stacklevel=2,
             )
         self._reference = {
             name: known[name] if name in known else self._weight(pl_module, name).detach().cpu().clone()

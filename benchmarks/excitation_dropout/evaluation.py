@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +29,7 @@ __all__ = ["CURVES", "Evaluation", "evaluate"]
 _BATCH, _N_RANKED, _BINS = 100, 200, 100
 _SHARES = [k / 16 for k in range(17)]
 
-CURVES = {
+CURVES: Mapping[str, Mapping[str, Any]] = {
     "most relevant": {"order": "most"},
     "least relevant": {"order": "least"},
     "random": {"order": "random"},
@@ -76,13 +78,12 @@ def evaluate(
     peak = PeakExcitation()
     shannon = {"activations": ShannonEntropy(), "p_EB": ShannonEntropy()}
     histogram = {name: HistogramEntropy(n_units, _BINS) for name in shannon}
-    curves = {name: CompressionResilience(**options) for name, options in CURVES.items()}  # type: ignore[arg-type]
+    curves = {name: CompressionResilience(**options) for name, options in CURVES.items()}
     for metric in (on, ever, dead, peak, *shannon.values(), *histogram.values(), *curves.values()):
         metric.to(device)
-    mean = _mean_excitation(net, images.train[:_N_RANKED].to(device), images.train_labels[:_N_RANKED].to(device))
+    mean = _mean_excitation(net, images.train[:_N_RANKED], images.train_labels[:_N_RANKED])
     head = nn.Sequential(net.fc2, net.relu2, net.dropout2, net.classifier)
-    for x, y in zip(images.test[:n].split(_BATCH), images.test_labels[:n].split(_BATCH), strict=True):
-        x, y = x.to(device), y.to(device)
+    for x, y in _batches(images.test[:n], images.test_labels[:n], device):
         h, p = _look(net, x, y)
         for metric in (on, ever, dead):
             metric.update(h)
@@ -92,7 +93,10 @@ def evaluate(
             histogram[name].update(values)
         for curve in curves.values():
             curve.update(head, h, mean if curve.scope == "dataset" else p, y)
-    conservative, relative = ConservativeFilters(threshold), ConservativeFilters(relative_threshold, relative=True)
+    conservative, relative = (
+        ConservativeFilters(threshold),
+        ConservativeFilters(relative_threshold, relative=True),
+    )
     for metric in (conservative, relative):
         metric.update(net.fc1.weight, initial)
     log_units = torch.tensor(n_units).log()
@@ -129,11 +133,15 @@ def _look(net: CNN2, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mean_excitation(net: CNN2, x: Tensor, y: Tensor) -> Tensor:
-    parts = [_look(net, *part)[1] for part in zip(x.split(_BATCH), y.split(_BATCH), strict=True)]
-    return torch.cat(parts).mean(0)
+    return torch.cat([_look(net, *part)[1] for part in _batches(x, y, net.fc1.weight.device)]).mean(0)
 
 
 @torch.no_grad()
 def _accuracy(net: CNN2, images: Tensor, labels: Tensor, device: torch.device) -> float:
-    scores = torch.cat([net(x.to(device)).cpu() for x in images.split(_BATCH)])
-    return float((scores.argmax(1) == labels).double().mean())
+    hits = [net(x).argmax(1) == y for x, y in _batches(images, labels, device)]
+    return float(torch.cat(hits).double().mean())
+
+
+def _batches(images: Tensor, labels: Tensor, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    for x, y in zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True):
+        yield x.to(device), y.to(device)

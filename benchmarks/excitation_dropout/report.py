@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
 import matplotlib
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from benchmarks.excitation_dropout.evaluation import CURVES
 from benchmarks.excitation_dropout.methods import RATED, STANDARD
 from benchmarks.excitation_dropout.seeds import over_seeds
 from benchmarks.excitation_dropout.training import Outcome
 from benchmarks.tables import Cell, Table
+from captum_ext.metrics import CompressionResilience
 
 __all__ = ["Outcomes", "draw", "tables"]
 
@@ -44,6 +46,10 @@ def tables(outcomes: Outcomes, rate: float) -> list[Table]:
     ]
 
 
+def _cell(runs: Mapping[int, Outcome], value: Callable[[Outcome], float]) -> Cell:
+    return over_seeds([value(run) for run in runs.values()])
+
+
 def _accuracy_table(main: Mapping[str, Mapping[int, Outcome]]) -> Table:
     table = Table(
         "Accuracy (Figure 5.3, Table 5.1)",
@@ -66,12 +72,16 @@ def _utilization_table(main: Mapping[str, Mapping[int, Outcome]]) -> Table:
         "Utilisation of the first linear layer (Table 5.3)",
         [f"{measure} (%)" for measure in measures],
         f"Over test images, in evaluation mode. {_SEEDS} Neurons and conservative filters as shares of the "
-        "layer's units; peak p_EB as probability; entropies as shares of the largest possible, ln U (Shannon) "
-        "and the logarithm of the number of bins or, if that is smaller, of images (histogram).",
+        "layer's units; peak p_EB as probability; entropies as shares of the largest possible, ln U "
+        "(Shannon) and the logarithm of the number of bins or, if that is smaller, of images (histogram).",
     )
     for method, runs in main.items():
         for measure in measures:
-            table.add(method, f"{measure} (%)", _cell(runs, lambda run, m=measure: run.final.utilization[m]))
+            table.add(
+                method,
+                f"{measure} (%)",
+                over_seeds([run.final.utilization[measure] for run in runs.values()]),
+            )
     return table
 
 
@@ -81,11 +91,12 @@ def _compression_table(main: Mapping[str, Mapping[int, Outcome]]) -> Table:
         [f"{name} (%)" for name in CURVES],
         "Area under the curve of the true class's probability over the levels, divided by their width: the "
         "mean probability. Relevant units by cumulated p_EB to 0.95, each image its own; random ones by "
-        f"number; pruned: the same units for all images, ranked by their mean p_EB on training images. {_SEEDS}",
+        f"number; pruned: the same units for all images, ranked by their mean p_EB on training images. "
+        f"{_SEEDS}",
     )
     for method, runs in main.items():
         for name in CURVES:
-            table.add(method, f"{name} (%)", _cell(runs, lambda run, n=name: run.final.areas[n]))
+            table.add(method, f"{name} (%)", over_seeds([run.final.areas[name] for run in runs.values()]))
     return table
 
 
@@ -130,8 +141,7 @@ def draw(outcomes: Outcomes, rate: float, folder: Path) -> list[Path]:
         for method, runs in main.items():
             curves = [run.final.curves[name] for run in runs]
             _draw_band(axes, curves[0].levels.tolist(), [c.probability.tolist() for c in curves], method)
-        is_mass = options["order"] != "random" and "by" not in options
-        axes.set_xlabel(_LEVELS["mass" if is_mass else "units"])
+        axes.set_xlabel(_LEVELS[CompressionResilience(**options).by])
         axes.set_title(name, fontsize="medium")
     for axes in grid[:, 0]:
         axes.set_ylabel("probability of the true class")
@@ -155,7 +165,9 @@ def _draw_history(axes: Axes, runs: Sequence[Outcome], name: str, label: str) ->
     histories = [run.history.get(name, []) for run in runs]
     if any(histories):
         epochs = [float(k + 1) for k in range(max(map(len, histories)))]
-        padded = [list(column) for column in zip(*zip_longest(*histories, fillvalue=float("nan")), strict=True)]
+        padded = [
+            list(column) for column in zip(*zip_longest(*histories, fillvalue=float("nan")), strict=True)
+        ]
         _draw_band(axes, epochs, padded, label)
     axes.set_xlabel("epoch")
 
@@ -172,7 +184,7 @@ def _draw_cells(axes: Axes, x: Sequence[float], cells: Sequence[Cell], label: st
     )
 
 
-def _save(figure: pyplot.Figure, path: Path) -> Path:
+def _save(figure: Figure, path: Path) -> Path:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -74,7 +74,9 @@ class Job:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
-    parser.add_argument("--quick", action="store_true", help="smaller images, networks and numbers: 3 minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="smaller images, networks and numbers: 3 minutes"
+    )
     parser.add_argument("--dataset", choices=DATASETS, default="generated")
     parser.add_argument("--data-root", type=Path, help="folder in which torchvision finds CIFAR")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
@@ -87,7 +89,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--relative-threshold", type=float, default=0.1, help="as a share of its norm")
     parser.add_argument("--accelerator", default="cpu", help="of the Trainer: cpu, gpu, auto")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="networks trained at a time")
-    parser.add_argument("--resume", action="store_true", help="keep the networks that an earlier run finished")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the networks that an earlier run finished"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -127,9 +131,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _jobs(arguments: argparse.Namespace) -> list[Job]:
-    sizes = {
-        name: getattr(arguments, name) or values[arguments.quick] for name, values in _SIZES.items()
-    }
+    sizes = {name: getattr(arguments, name) or values[arguments.quick] for name, values in _SIZES.items()}
     if min(sizes.values()) < 1 or arguments.processes < 1:
         raise SystemExit("all numbers must be at least 1")
     if not all(0 < rate < 1 for rate in arguments.rates):

@@ -67,13 +67,15 @@ def load_images(
 def _generated(n: int, seed: int, size: int) -> tuple[Tensor, Tensor]:
     """Two of the four cues of a class, one cue of another class, on smooth noise.
 
-    A cue is a square of 3 x 3 coloured checks; it lies in a random cell of a 3 x 3 grid, with random contrast.
-    Any one cue tells the class but for the stray one, so that a network may lean on few units, or on many.
+    A cue is a square of 3 x 3 coloured checks; it lies in a random cell of a 3 x 3 grid, with random
+    contrast. Any one cue tells the class but for the stray one, so that a network may lean on few units, or
+    on many.
     """
     cell = size // _GRID
     side = cell - 1  # with one pixel of room to shift
     cues = torch.randn(_N_CLASSES * _N_CUES, 3, _CHECKS, _CHECKS, generator=torch.Generator().manual_seed(0))
-    cues = F.interpolate(cues / cues.std((1, 2, 3), keepdim=True), size=(side, side)).unflatten(0, (_N_CLASSES, -1))
+    cues = F.interpolate(cues / cues.std((1, 2, 3), keepdim=True), size=(side, side))
+    cues = cues.reshape(_N_CLASSES, _N_CUES, 3, side, side)
     random = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % _N_CLASSES
     smooth = torch.randn(n, 3, size // 4, size // 4, generator=random)
@@ -107,8 +109,8 @@ def _cifar(dataset: str, data_root: Path | None, train: bool, n: int | None) -> 
         found = kind(str(data_root), train=train, download=False)
     except RuntimeError:
         raise SystemExit(
-            f"{data_root} does not hold {dataset} as torchvision unpacks it ({kind.base_folder}); download it "
-            f"once with torchvision.datasets.{kind.__name__}(root, download=True)"
+            f"{data_root} does not hold {dataset} as torchvision unpacks it ({kind.base_folder}); download "
+            f"it once with torchvision.datasets.{kind.__name__}(root, download=True)"
         ) from None
     images = torch.from_numpy(found.data[:n]).permute(0, 3, 1, 2).float() / 255
     return images, torch.tensor(found.targets[:n])

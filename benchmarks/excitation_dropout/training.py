@@ -83,7 +83,7 @@ class _Classifier(LightningModule):
         x, y = batch
         self.log("accuracy", (self(x).argmax(1) == y).float().mean())
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         optimizer = torch.optim.SGD(self.parameters(), self.learning_rate, momentum=_MOMENTUM)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

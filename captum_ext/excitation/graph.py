@@ -163,8 +163,10 @@ def _top_maps(output: Tensor) -> tuple[list[LinearMap], bool]:
     while pending:
         behind, entries = pending.pop()
         if isinstance(behind, RearrangedMap):
+            # If there is nothing else, the entries are of it; to look would make the host wait for a GPU.
+            is_only = len(behind.operands) == 1 and not behind.with_constants
             parts = zip(behind.operands, behind.transposed(entries), strict=True)
-            pending += [(operand.map, part) for operand, part in parts if bool(part.any())]
+            pending += [(operand.map, part) for operand, part in parts if is_only or bool(part.any())]
         elif isinstance(behind, LinearMap):
             found.append(behind)
         else:

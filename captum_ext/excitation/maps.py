@@ -344,14 +344,22 @@ class RearrangedMap(EvidenceMap):
 
     It has no autograd rule of its own, since rearranging mass is what autograd already does; it lets a later
     linear map see the supports behind the rearrangement.
+
+    Args:
+        operands (Sequence[Operand]): the outputs of linear maps.
+        rearrange (Callable): ``rearrange(*operands)``, differentiable.
+        with_constants (bool): the result has entries that come from none of the operands.
     """
 
-    def __init__(self, operands: Sequence[Operand], rearrange: Callable[..., Tensor]) -> None:
+    def __init__(
+        self, operands: Sequence[Operand], rearrange: Callable[..., Tensor], with_constants: bool = False
+    ) -> None:
         for operand in operands:
             if operand.map is not None:
                 operand.map.note_sign(operand.value)
         super().__init__(operands)
         self._rearrange = rearrange
+        self.with_constants = with_constants
 
     def _support(self, sign: Sign) -> Tensor:
         return self._rearrange(*(a.part_or_zeros(sign) for a in self.operands))

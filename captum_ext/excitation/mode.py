@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -107,11 +108,15 @@ class ExcitationMode(TorchFunctionMode):
         self.maps: list[EvidenceMap] = []
         self.recurrent_calls: list[RecurrentCall] = []
         self.layer_inputs: dict[LinearMap, Tensor] = {}
-        self._paths = {id(module): path or type(model).__name__ for path, module in model.named_modules()}
+        self._model = model
         self._cache = WeightCache() if weights is None else weights
         # Each weight is looked up, and so compared with what was kept of it, once per pass.
         self._weights: dict[int, tuple[Tensor, SignedWeight]] = {}
         self._notes: dict[type[Any], Any] = {}
+
+    def explain(self, leaf: Tensor) -> None:
+        """Count ``leaf`` among the explained inputs from now on."""
+        self._pass.add_input(leaf)
 
     def __enter__(self) -> ExcitationMode:
         self._pass.__enter__()
@@ -213,7 +218,7 @@ class ExcitationMode(TorchFunctionMode):
         Constants are biases to whatever linear map comes next, so they must be told from the entries.
         """
         if with_constants or any(facts_of(operand).map is not None for operand in operands):
-            behind = RearrangedMap([self.operand(operand) for operand in operands], rearrange)
+            behind = RearrangedMap([self.operand(operand) for operand in operands], rearrange, with_constants)
             self.maps.append(behind)
             facts = Facts(map=behind, non_negative=facts.non_negative, gate=facts.gate)
         return set_facts(output, facts)
@@ -236,6 +241,11 @@ class ExcitationMode(TorchFunctionMode):
             for output in outputs:
                 set_facts(output, Facts(unsupported=f"{message}: {why}" if why else message))
         return result
+
+    @cached_property
+    def _paths(self) -> dict[int, str]:
+        named = self._model.named_modules()
+        return {id(module): path or type(self._model).__name__ for path, module in named}
 
     def module_path(self) -> str:
         """Path of the innermost module of the model that is running, read off the call stack."""

@@ -73,6 +73,10 @@ class Pass:
     def __init__(self, inputs: Iterable[Tensor]) -> None:
         self._inputs = {id(tensor) for tensor in inputs}
 
+    def add_input(self, tensor: Tensor) -> None:
+        """Count a leaf, which must outlive the pass, among the explained ones."""
+        self._inputs.add(id(tensor))
+
     def __enter__(self) -> Pass:
         _running().append(self)
         return self

@@ -12,7 +12,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from captum_ext.excitation.numerics import full_precision, working_dtype
 
-__all__ = ["SignedWeight", "WeightCache"]
+__all__ = ["ChangingWeights", "SignedWeight", "WeightCache"]
 
 
 class SignedWeight:
@@ -88,6 +88,18 @@ class WeightCache:
     def __reduce__(self) -> tuple[type[WeightCache], tuple[()]]:
         """Copies start empty."""
         return WeightCache, ()
+
+
+class ChangingWeights(WeightCache):
+    """Keeps nothing: for weights that are trained, and so differ at every pass."""
+
+    def __call__(self, weight: Tensor) -> SignedWeight:
+        """The signed parts of ``weight``."""
+        return SignedWeight(weight)
+
+    def __reduce__(self) -> tuple[type[WeightCache], tuple[()]]:
+        """Nothing to copy."""
+        return ChangingWeights, ()
 
 
 def _row_sums(weight: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ def write_into(
     with_constants = len(operands) == 1
     behind: RearrangedMap | None = None
     if with_constants or any(f.map is not None for f in facts):
-        behind = RearrangedMap([mode.operand(operand) for operand in operands], rearrange)
+        behind = RearrangedMap([mode.operand(operand) for operand in operands], rearrange, with_constants)
         mode.maps.append(behind)
     write()
     known = Facts(

@@ -1,0 +1,121 @@
+"""Where the evidence is measured from: the scores in what a network returns, and the mass at each score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["Armed", "OutputFn", "find_scores", "prior_mass"]
+
+OutputFn = Callable[[Any], Tensor]
+
+_NAMES = ("logits", "scores", "out")
+
+
+@dataclass(frozen=True)
+class Armed:
+    """What the next forward passes are measured against.
+
+    Args:
+        targets (Tensor or str): labels, distributions over the classes, or ``"predicted"``.
+        output_fn (Callable): takes the scores out of what the network returns.
+    """
+
+    targets: Tensor | Literal["predicted"]
+    output_fn: OutputFn
+
+
+def find_scores(output: Any) -> Tensor:
+    """The scores in what a network returned, so far as that can be told.
+
+    A tensor; the entry or attribute ``logits``, ``scores`` or ``out``; the only element of a tuple or list,
+    or its first if that has class scores.
+    """
+    found = output
+    if isinstance(output, Mapping):
+        found = next((output[name] for name in _NAMES if name in output), None)
+    elif not isinstance(output, Tensor):
+        found = next((value for name in _NAMES if (value := getattr(output, name, None)) is not None), None)
+        if found is None and isinstance(output, list | tuple) and output:
+            found = output[0]
+    if not isinstance(found, Tensor) or found.dim() < 2 or not found.is_floating_point():
+        shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
+        raise TypeError(
+            f"Excitation Dropout finds no class scores (N, K) in the {type(output).__name__}{shape} that the "
+            "network returned; pass output_fn=, a function that takes them out of it"
+        )
+    return found
+
+
+def prior_mass(scores: Tensor, targets: Tensor | Literal["predicted"]) -> Tensor:
+    """Where the mass of each example starts: at its label, or as its soft label says; 0 for ignored labels.
+
+    Args:
+        scores (Tensor): the network's scores.
+        targets (Tensor or str): labels (negative ones are ignored), non-negative weights of the classes, or
+            ``"predicted"``.
+
+    Shape:
+        scores (N, K, *) as :func:`torch.nn.functional.cross_entropy` takes them, labels (N, *) or (N, 1),
+        weights (N, K, *). The mass has the shape of the scores, its sum per example is 1, or 0 where all of
+        the labels are ignored or the weights are 0.
+    """
+    if scores.dim() < 2:
+        raise ValueError(
+            f"the scores have shape {tuple(scores.shape)}; Excitation Dropout needs (N, K), or (N, K, *) "
+            "with the classes at axis 1; pass output_fn= to bring them there"
+        )
+    scores = scores.detach()
+    if isinstance(targets, str):
+        mass = _one_hot(scores.argmax(1), scores)
+    else:
+        targets = targets.detach().to(scores.device)
+        if targets.is_floating_point():
+            mass = _weights(targets, scores)
+        else:
+            mass = _one_hot(_labels(targets, scores), scores)
+    total = mass.sum(tuple(range(1, mass.dim())), keepdim=True)
+    return mass / torch.where(total > 0, total, 1.0)
+
+
+def _one_hot(labels: Tensor, scores: Tensor) -> Tensor:
+    counts = (labels >= 0).unsqueeze(1).float()
+    return torch.zeros(scores.shape, dtype=torch.float32, device=scores.device).scatter_(
+        1, labels.clamp(min=0).unsqueeze(1), counts
+    )
+
+
+def _labels(labels: Tensor, scores: Tensor) -> Tensor:
+    shape = scores.shape[:1] + scores.shape[2:]
+    if labels.shape != shape and labels.shape == (*shape, 1):
+        labels = labels.squeeze(-1)
+    if labels.shape != shape:
+        raise ValueError(_misfit(labels, scores, f"labels {tuple(shape)}"))
+    # On a GPU, looking would make the host wait; there torch's own assertion stops the run.
+    if labels.device.type == "cpu" and labels.numel() and int(labels.max()) >= scores.shape[1]:
+        raise ValueError(
+            f"label {int(labels.max())} is not one of the {scores.shape[1]} classes of scores "
+            f"{tuple(scores.shape)}; if the labels are no classes, pass target='predicted'"
+        )
+    return labels.long()
+
+
+def _weights(weights: Tensor, scores: Tensor) -> Tensor:
+    if weights.shape != scores.shape:
+        raise ValueError(_misfit(weights, scores, f"soft labels {tuple(scores.shape)}"))
+    if weights.device.type == "cpu" and bool((weights < 0).any()):
+        raise ValueError("soft labels must not be negative; the mass of a class is its share of the evidence")
+    return weights.float().clamp(min=0)
+
+
+def _misfit(targets: Tensor, scores: Tensor, wanted: str) -> str:
+    return (
+        f"targets of shape {tuple(targets.shape)} ({targets.dtype}) do not fit scores of shape "
+        f"{tuple(scores.shape)}: wanted {wanted}. The network may run more than once per batch, or the "
+        "targets may not be class labels: pass a target_fn= that returns what fits (or None to leave a batch "
+        "alone), output_fn= for other scores, or target='predicted'"
+    )

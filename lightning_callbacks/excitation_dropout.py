@@ -1,0 +1,251 @@
+"""Excitation Dropout in a Trainer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor
+
+from captum_ext.dropout import (
+    Attachment,
+    ExcitationDropoutLayer,
+    attach,
+    find_scores,
+)
+from captum_ext.dropout.attach import Head
+from captum_ext.dropout.layer import Unit
+from captum_ext.dropout.rescale import Rescale
+from captum_ext.dropout.targets import OutputFn
+from lightning_callbacks._lightning import Callback, refuse_sharded, should_log
+from lightning_callbacks._schedule import RateSchedule, has_modules
+from lightning_callbacks._targets import find_targets
+from lightning_callbacks._training_step import act_around, stop_acting
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
+
+__all__ = ["ExcitationDropout"]
+
+
+class ExcitationDropout(Callback):
+    """Train with Excitation Dropout: units are dropped the more, the more they contribute to the label.
+
+    During ``fit`` the named dropout layers are replaced, or dropout is added behind the named modules; the
+    LightningModule and its ``training_step`` need no change. See :class:`~captum_ext.dropout.
+    ExcitationDropoutLayer` for the method and :func:`~captum_ext.dropout.attach` for how a training step
+    runs: the network above the lowest of the layers runs twice, everything below it once. The network must be
+    called as a module in ``training_step``, as in ``self(x)`` or ``self.net(x)``. In validation, test and
+    prediction the layers do nothing, and checkpoints are those of a model with plain dropout.
+
+    Works with mixed precision, gradient accumulation, manual optimisation, DDP, activation checkpointing that
+    is not reentrant, weight averaging and the tuners. Sharded strategies (FSDP, DeepSpeed stage 3) are
+    refused.
+
+    From scratch, a constant rate holds training up at first: while the network knows little, the few units
+    that carry evidence are dropped nearly always. Give it time, or let the rate grow with ``gamma`` or
+    ``warmup_steps``.
+
+    Args:
+        layers (str or list[str]): dotted names of dropout layers, or of modules to drop from the output of.
+        p (float, optional): base drop rate. Default: that of the layer whose place is taken, 0.5 behind
+            others
+        rescale (str, optional): ``"fraction"``, ``"none"``, ``"unit"`` or ``"mass"``, see
+            :class:`~captum_ext.dropout.ExcitationDropoutLayer`. Default: ``"fraction"``
+        target (str, optional): what the evidence is for: ``"label"`` or ``"predicted"``. Default: ``"label"``
+        target_fn (Callable, optional): takes the labels (N,), or soft labels (N, K), out of a batch. Negative
+            labels leave their example alone; if it returns None the whole batch is left alone. Default: the
+            second element of a tuple, or what is called label(s), target(s) or y
+        output_fn (Callable, optional): takes the scores (N, K) out of what the network returns. Default: the
+            tensor itself, ``logits``, ``scores`` or ``out``, or the first of a tuple
+        gamma (float or str, optional): let the rate grow as p (1 - exp(-gamma t)) with the number t of
+            optimiser steps after the warm-up; ``"auto"``: 10 / the number of steps of the run. Default: a
+            constant rate
+        warmup_steps (int, optional): optimiser steps without dropout at the beginning. Default: 0
+        unit (str, optional): ``"element"`` or ``"channel"``. Default: ``"channel"`` in the place of
+            :class:`torch.nn.Dropout2d` and its kin
+        n (str, optional): N of eq. 5.1: all units (``"layer"``) or those that are not 0 (``"active"``).
+            Default: ``"layer"``
+        inverse (bool, optional): drop the units with the least evidence, as a control. Default: False
+        max_scale (float, optional): largest factor of ``"unit"`` and ``"mass"``. Default: 10.0
+        head (str, list[str] or Callable, optional): the part of the network above the layer, see
+            :func:`~captum_ext.dropout.attach`; needed to train compiled. Default: found while training
+        strict (bool, optional): whether an operation without an Excitation Backprop rule above the layer is
+            an error. Default: True
+        log (bool, optional): log ``peak_p_eb``, ``dropped_units``, ``dropped_evidence`` and ``lost_mass``
+            (see :meth:`~captum_ext.dropout.Dropped.statistics`), and the rate ``p``, every
+            ``log_every_n_steps``. Default: True
+
+    Raises:
+        ValueError: settings that make no sense.
+        MisconfigurationException: a sharded strategy.
+
+    Example::
+
+        from pytorch_lightning import Trainer
+        from lightning_callbacks import ExcitationDropout
+
+        trainer = Trainer(callbacks=[ExcitationDropout("net.classifier.2", gamma="auto")])
+
+    References:
+        Zunino et al., Excitation Dropout: Encouraging Plasticity in Deep Neural Networks, IJCV 2021; Bargal,
+        thesis 2019, chapter 5.
+    """
+
+    def __init__(
+        self,
+        layers: str | Sequence[str],
+        p: float | None = None,
+        rescale: Rescale = "fraction",
+        target: Literal["label", "predicted"] = "label",
+        target_fn: Callable[[Any], Tensor | None] = find_targets,
+        output_fn: OutputFn = find_scores,
+        gamma: float | Literal["auto"] | None = None,
+        warmup_steps: int = 0,
+        unit: Unit | None = None,
+        n: Literal["layer", "active"] = "layer",
+        inverse: bool = False,
+        max_scale: float = 10.0,
+        head: Head | None = None,
+        strict: bool = True,
+        log: bool = True,
+    ) -> None:
+        super().__init__()
+        self.layers = [layers] if isinstance(layers, str) else list(layers)
+        if target not in ("label", "predicted"):
+            raise ValueError(f"target must be 'label' or 'predicted', got {target!r}")
+        # Raises what is to be raised for settings that make no sense.
+        ExcitationDropoutLayer(0.5 if p is None else p, rescale, unit or "element", n, inverse, max_scale)
+        self.p, self.rescale, self.unit, self.n, self.inverse = p, rescale, unit, n, inverse
+        self.target, self.target_fn, self.output_fn = target, target_fn, output_fn
+        self.max_scale, self.head, self.strict, self.log_statistics = max_scale, head, strict, log
+        self.schedule = RateSchedule(gamma, warmup_steps)
+        self._attachment: Attachment | None = None
+        self._module: LightningModule | None = None
+        self._rates: dict[str, float] = {}
+        self._trainer: Trainer | None = None
+        self._has_warned: set[str] = set()
+
+    @property
+    def state_key(self) -> str:
+        """One state per choice of layers."""
+        return self._generate_state_key(layers=self.layers)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The settings; the state of the schedule is the Trainer's step."""
+        return {
+            "p": self.p,
+            "rescale": self.rescale,
+            "gamma": self.schedule.gamma,
+            "warmup_steps": self.schedule.warmup_steps,
+            "n": self.n,
+            "inverse": self.inverse,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Warn if training goes on with other settings."""
+        changed = {k: v for k, v in state_dict.items() if self.state_dict().get(k, v) != v}
+        if changed:
+            was = ", ".join(f"{name}={value!r}" for name, value in changed.items())
+            warnings.warn(
+                f"ExcitationDropout({self.layers}) goes on with other settings than the checkpoint's {was}",
+                stacklevel=2,
+            )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Put the layers in, before tuners run and weight averaging copies the model."""
+        if stage == "fit":
+            refuse_sharded(trainer, type(self).__name__)
+            self._detach()
+            if has_modules(pl_module, self.layers):
+                self._attach(trainer, pl_module)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the layers into what ``configure_model`` made."""
+        if self._attachment is None:
+            self._attach(trainer, pl_module)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Restore the model."""
+        self._detach()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Restore the model."""
+        self._detach()
+
+    def _attach(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._attachment = attach(
+            pl_module,
+            self.layers,
+            self.p,
+            self.rescale,
+            self.unit,
+            self.n,
+            self.inverse,
+            self.max_scale,
+            self.output_fn,
+            self.head,
+            self.strict,
+        )
+        self._rates = {name: layer.p for name, layer in self._attachment.layers.items()}
+        self._trainer, self._module = trainer, pl_module
+        act_around(pl_module, self)
+
+    def _detach(self) -> None:
+        if self._module is not None:
+            stop_acting(self._module, self)
+        if self._attachment is not None:
+            self._attachment.detach()
+        self._attachment = self._module = self._trainer = None
+
+    def before_step(self, batch: Any) -> None:
+        """Arm the layers for a training step."""
+        assert self._attachment is not None  # noqa: S101
+        assert self._trainer is not None  # noqa: S101
+        for name, layer in self._attachment.layers.items():
+            layer.p = self.schedule.rate(self._rates[name], self._trainer)
+            layer.last = None
+        if self.target == "predicted":
+            self._attachment.arm("predicted")
+            return
+        targets = self.target_fn(batch)
+        if isinstance(targets, Tensor):
+            self._attachment.arm(targets)
+        elif targets is not None:
+            raise TypeError(f"target_fn must return a tensor of labels or None, got {type(targets).__name__}")
+
+    def after_step(self, completed: bool) -> None:
+        """Disarm them."""
+        if self._attachment is not None:
+            was_armed = any(layer.is_armed for layer in self._attachment.layers.values())
+            self._attachment.disarm()
+            if was_armed and completed:
+                self._warn_of_idle_layers(self._attachment)
+
+    def _warn_of_idle_layers(self, attachment: Attachment) -> None:
+        for name, layer in attachment.layers.items():
+            if layer.last is None and layer.p > 0 and name not in self._has_warned:
+                self._has_warned.add(name)
+                warnings.warn(
+                    f"layer {name!r} did not run with gradients in the training step, so ExcitationDropout "
+                    "did nothing there",
+                    stacklevel=2,
+                )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log what was dropped."""
+        if not self.log_statistics or self._attachment is None or not should_log(trainer):
+            return
+        for name, layer in self._attachment.layers.items():
+            values: dict[str, Any] = {"p": layer.p}
+            if layer.last is not None:
+                values |= layer.last.statistics()
+            pl_module.log_dict(
+                {f"excitation_dropout/{name}/{key}": value for key, value in values.items()},
+                on_step=True,
+                on_epoch=False,
+                batch_size=1,
+            )
