@@ -14,7 +14,6 @@ from captum_ext.attr import LayerExcitationBackprop
 from captum_ext.metrics import (
     CompressionCurve,
     CompressionResilience,
-    ConservativeFilters,
     DeadNeurons,
     HistogramEntropy,
     NeuronsEverOn,
@@ -22,6 +21,7 @@ from captum_ext.metrics import (
     PeakExcitation,
     ShannonEntropy,
 )
+from captum_ext.metrics.functional import filter_change
 from captum_ext.models import CNN2
 
 __all__ = ["CURVES", "Evaluation", "evaluate"]
@@ -50,6 +50,7 @@ class Evaluation:
         utilization (dict): measure to value; shares of the units, of the largest possible entropy, or p_EB.
         curves (dict): name as in ``CURVES`` to curve.
         areas (dict): name to its normalised area.
+        filter_change (Tensor): how far training moved each filter of the layer, (U,).
     """
 
     accuracy: float
@@ -57,11 +58,10 @@ class Evaluation:
     utilization: dict[str, float]
     curves: dict[str, CompressionCurve]
     areas: dict[str, float]
+    filter_change: Tensor
 
 
-def evaluate(
-    net: CNN2, images: Images, initial: Tensor, n: int, threshold: float, relative_threshold: float
-) -> Evaluation:
+def evaluate(net: CNN2, images: Images, initial: Tensor, n: int) -> Evaluation:
     """Look at a network in evaluation mode.
 
     Args:
@@ -69,8 +69,6 @@ def evaluate(
         images (Images): all images.
         initial (Tensor): the weights of its first linear layer before training.
         n (int): test images whose utilisation is measured.
-        threshold (float): change below which a filter is conservative.
-        relative_threshold (float): the same as a share of the filter's norm.
     """
     device = net.fc1.weight.device
     n_units = net.fc1.out_features
@@ -93,12 +91,6 @@ def evaluate(
             histogram[name].update(values)
         for curve in curves.values():
             curve.update(head, h, mean if curve.scope == "dataset" else p, y)
-    conservative, relative = (
-        ConservativeFilters(threshold),
-        ConservativeFilters(relative_threshold, relative=True),
-    )
-    for metric in (conservative, relative):
-        metric.update(net.fc1.weight, initial)
     log_units = torch.tensor(n_units).log()
     log_bins = torch.tensor(min(_BINS, n)).log()
     utilization = {
@@ -108,8 +100,7 @@ def evaluate(
         "peak p_EB": peak.compute(),
         **{f"Shannon, {name}": metric.compute() / log_units for name, metric in shannon.items()},
         **{f"histogram, {name}": metric.compute() / log_bins for name, metric in histogram.items()},
-        f"conservative, < {threshold:g}": conservative.compute() / n_units,
-        f"conservative, < {relative_threshold:.0%}": relative.compute() / n_units,
+        "median change of a filter": filter_change(net.fc1.weight, initial, relative=True).median(),
     }
     return Evaluation(
         accuracy=_accuracy(net, images.test, images.test_labels, device),
@@ -117,6 +108,7 @@ def evaluate(
         utilization={name: float(value) for name, value in utilization.items()},
         curves={name: curve.curve() for name, curve in curves.items()},
         areas={name: float(curve.compute()) for name, curve in curves.items()},
+        filter_change=filter_change(net.fc1.weight, initial).cpu(),
     )
 
 

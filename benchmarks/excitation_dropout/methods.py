@@ -55,5 +55,5 @@ METHODS = {
 }
 """By name: "Standard" has one mask for the batch, "Mask/Img" is nn.Dropout."""
 
-RATED = (STANDARD, "Excitation", "Excitation, annealed")
+RATED = (STANDARD, "Excitation")
 """Those whose sensitivity to the rate is measured."""

@@ -76,12 +76,11 @@ def _utilization_table(main: Mapping[str, Mapping[int, Outcome]]) -> Table:
         "(Shannon) and the logarithm of the number of bins or, if that is smaller, of images (histogram).",
     )
     for method, runs in main.items():
+        finals = [run.final for run in runs.values()]
         for measure in measures:
-            table.add(
-                method,
-                f"{measure} (%)",
-                over_seeds([run.final.utilization[measure] for run in runs.values()]),
-            )
+            table.add(method, f"{measure} (%)", over_seeds([final.utilization[measure] for final in finals]))
+        shares = [float((final.filter_change < threshold).double().mean()) for final in finals]
+        table.add(method, conservative, over_seeds(shares))
     return table
 
 

@@ -32,10 +32,10 @@ _RATE = 0.5
 # (full, quick)
 _SIZES = {
     "seeds": (3, 2),
-    "train": (600, 400),
-    "test": (1000, 500),
+    "train": (500, 400),
+    "test": (1000, 400),
     "measured": (500, 200),
-    "epochs": (16, 12),
+    "epochs": (14, 12),
     "image_size": (32, 16),
     "hidden_size": (2048, 512),
 }
@@ -84,9 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, (full, quick) in _SIZES.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"{full}; {quick} with --quick")
     parser.add_argument("--batch-size", type=int, default=20, help="images per step")
-    parser.add_argument("--learning-rate", type=float, default=0.01, help="of SGD with momentum 0.9")
-    parser.add_argument("--threshold", type=float, default=0.25, help="change of a conservative filter")
-    parser.add_argument("--relative-threshold", type=float, default=0.1, help="as a share of its norm")
+    parser.add_argument("--learning-rate", type=float, default=5e-4, help="of Adam")
     parser.add_argument("--accelerator", default="cpu", help="of the Trainer: cpu, gpu, auto")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="networks trained at a time")
     parser.add_argument(
@@ -144,8 +142,6 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
         n_measured=min(sizes["measured"], sizes["test"]) if is_generated else sizes["measured"],
-        threshold=arguments.threshold,
-        relative_threshold=arguments.relative_threshold,
         accelerator=arguments.accelerator,
     )
     n_train = sizes["train"] if is_generated or arguments.quick else arguments.train

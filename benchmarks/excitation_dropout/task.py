@@ -14,8 +14,8 @@ __all__ = ["DATASETS", "Images", "load_images"]
 DATASETS = ("generated", "cifar10", "cifar100")
 
 _N_CLASSES, _N_CUES, _SHOWN, _OTHER = 10, 4, 2, 1
-_GRID, _CHECKS = 3, 3  # cells along a side of the image, and checks along a side of a cue
-_CONTRAST, _SPREAD, _NOISE = 1.0, 0.5, 0.3
+_GRID, _CHECKS = 3, 2  # cells along a side of the image, and checks along a side of a cue
+_CONTRAST, _SPREAD, _NOISE = 1.5, 0.5, 0.3
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ def load_images(
 def _generated(n: int, seed: int, size: int) -> tuple[Tensor, Tensor]:
     """Two of the four cues of a class, one cue of another class, on smooth noise.
 
-    A cue is a square of 3 x 3 coloured checks; it lies in a random cell of a 3 x 3 grid, with random
-    contrast. Any one cue tells the class but for the stray one, so that a network may lean on few units, or
-    on many.
+    A cue is a square of 2 x 2 coloured checks in a cell of its own of a 3 x 3 grid, with random contrast. Any
+    one cue tells the class but for the stray one, so that a network may lean on few units, or on many.
     """
-    cell = size // _GRID
-    side = cell - 1  # with one pixel of room to shift
-    cues = torch.randn(_N_CLASSES * _N_CUES, 3, _CHECKS, _CHECKS, generator=torch.Generator().manual_seed(0))
+    side = size // _GRID - 1
+    world = torch.Generator().manual_seed(0)
+    cues = torch.randn(_N_CLASSES * _N_CUES, 3, _CHECKS, _CHECKS, generator=world)
+    places = torch.rand(_N_CLASSES, _GRID**2, generator=world).argsort(1)[:, :_N_CUES]
     cues = F.interpolate(cues / cues.std((1, 2, 3), keepdim=True), size=(side, side))
     cues = cues.reshape(_N_CLASSES, _N_CUES, 3, side, side)
     random = torch.Generator().manual_seed(seed)
@@ -85,12 +85,9 @@ def _generated(n: int, seed: int, size: int) -> tuple[Tensor, Tensor]:
     classes = torch.cat([labels[:, None].expand(n, _SHOWN), (labels[:, None] + strange) % _N_CLASSES], 1)
     own = torch.rand(n, _N_CUES, generator=random).argsort(1)[:, :_SHOWN]
     chosen = torch.cat([own, torch.randint(_N_CUES, (n, _OTHER), generator=random)], 1)
-    cells = torch.rand(n, _GRID**2, generator=random).argsort(1)[:, : _SHOWN + _OTHER]
+    cells = places[classes, chosen]
     contrast = _CONTRAST * (1 - _SPREAD + 2 * _SPREAD * torch.rand(cells.shape, generator=random))
-    top, left = (
-        place * cell + torch.randint(2, cells.shape, generator=random)
-        for place in (cells // _GRID, cells % _GRID)
-    )
+    top, left = (place * (size // _GRID) for place in (cells // _GRID, cells % _GRID))
     patches = cues[classes, chosen] * contrast[..., None, None, None]
     for i in range(n):
         for j in range(cells.shape[1]):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -20,7 +20,8 @@ from lightning_callbacks import UtilizationMonitor
 
 __all__ = ["Outcome", "Recipe", "train"]
 
-_MOMENTUM = 0.9
+
+_LOOKS = 7
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,8 @@ class Recipe:
         hidden_size (int): units of the linear layers.
         epochs (int): passes over the training images.
         batch_size (int): images per step.
-        learning_rate (float): of SGD with momentum 0.9, falling to 0 as a half cosine.
+        learning_rate (float): of Adam, falling to 0 as a half cosine.
         n_measured (int): test images whose utilisation and compression are measured.
-        threshold (float): change below which a filter is conservative.
-        relative_threshold (float): the same as a share of the filter's norm.
         accelerator (str): of the Trainer.
     """
 
@@ -45,8 +44,6 @@ class Recipe:
     batch_size: int
     learning_rate: float
     n_measured: int
-    threshold: float
-    relative_threshold: float
     accelerator: str
 
 
@@ -56,7 +53,7 @@ class Outcome:
 
     Args:
         final (Evaluation): of the trained network.
-        history (dict): name to one value per epoch that was looked at; NaN before the first.
+        history (dict): ``"epoch"`` to the epochs after which it was looked at, and each name to its values.
         cpu_s (float): CPU seconds of training and evaluation.
     """
 
@@ -84,7 +81,7 @@ class _Classifier(LightningModule):
         self.log("accuracy", (self(x).argmax(1) == y).float().mean())
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.SGD(self.parameters(), self.learning_rate, momentum=_MOMENTUM)
+        optimizer = torch.optim.Adam(self.parameters(), self.learning_rate)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -99,6 +96,7 @@ class _Record(Callback):
         self.final: Evaluation | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.history.setdefault("epoch", []).append(float(trainer.current_epoch + 1))
         prefix = f"utilization/val/{LAYER}/"
         for name, value in trainer.callback_metrics.items():
             self.history.setdefault(name.removeprefix(prefix), []).append(float(value))
@@ -111,16 +109,25 @@ class _Record(Callback):
             self.images,
             self.initial,
             self.recipe.n_measured,
-            self.recipe.threshold,
-            self.recipe.relative_threshold,
         )
+
+
+def _fresh_network(n_classes: int, recipe: Recipe) -> CNN2:
+    """With weights after He et al.: torch's own are so small that training rests for many epochs first."""
+    net = CNN2(n_classes, recipe.image_size, recipe.hidden_size)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.constant_(module.bias, 0.0)  # type: ignore[arg-type]
+    nn.init.normal_(net.classifier.weight, std=0.01)
+    return net
 
 
 def train(images: Images, recipe: Recipe, method: str, rate: float, seed: int) -> Outcome:
     """Train and look at one network; the seed fixes its first weights, the order of images and all masks."""
     start = time.process_time()
     torch.manual_seed(seed)
-    net = CNN2(images.n_classes, recipe.image_size, recipe.hidden_size)
+    net = _fresh_network(images.n_classes, recipe)
     METHODS[method].prepare(net, rate)
     record = _Record(images, recipe, net.fc1.weight.detach().clone())
     monitor = UtilizationMonitor(LAYER, max_batches=1)
@@ -134,6 +141,7 @@ def train(images: Images, recipe: Recipe, method: str, rate: float, seed: int) -
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        check_val_every_n_epoch=max(1, recipe.epochs // _LOOKS),
     )
     loader = DataLoader(
         TensorDataset(images.train, images.train_labels),
