@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 
 import matplotlib
+import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -68,12 +68,17 @@ def _accuracy_table(main: Mapping[str, Mapping[int, Outcome]]) -> Table:
 
 def _utilization_table(main: Mapping[str, Mapping[int, Outcome]]) -> Table:
     measures = list(next(iter(next(iter(main.values())).values())).final.utilization)
+    yardstick = STANDARD if STANDARD in main else next(iter(main))
+    threshold = float(torch.cat([run.final.filter_change for run in main[yardstick].values()]).median())
+    conservative = "conservative filters (%)"
     table = Table(
         "Utilisation of the first linear layer (Table 5.3)",
-        [f"{measure} (%)" for measure in measures],
+        [*(f"{measure} (%)" for measure in measures), conservative],
         f"Over test images, in evaluation mode. {_SEEDS} Neurons and conservative filters as shares of the "
         "layer's units; peak p_EB as probability; entropies as shares of the largest possible, ln U "
-        "(Shannon) and the logarithm of the number of bins or, if that is smaller, of images (histogram).",
+        "(Shannon) and the logarithm of the number of bins or, if that is smaller, of images (histogram). Change of a "
+        f"filter: as a share of its norm. Conservative: moved by less than {threshold:.3g}, the median of "
+        f"{yardstick}, so that its own share is about half.",
     )
     for method, runs in main.items():
         finals = [run.final for run in runs.values()]
@@ -161,13 +166,7 @@ def draw(outcomes: Outcomes, rate: float, folder: Path) -> list[Path]:
 
 
 def _draw_history(axes: Axes, runs: Sequence[Outcome], name: str, label: str) -> None:
-    histories = [run.history.get(name, []) for run in runs]
-    if any(histories):
-        epochs = [float(k + 1) for k in range(max(map(len, histories)))]
-        padded = [
-            list(column) for column in zip(*zip_longest(*histories, fillvalue=float("nan")), strict=True)
-        ]
-        _draw_band(axes, epochs, padded, label)
+    _draw_band(axes, runs[0].history["epoch"], [run.history[name] for run in runs], label)
     axes.set_xlabel("epoch")
 
 
