@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import _pop_mode
 
 from captum_ext.dropout.copies import no_hook
 from captum_ext.dropout.measure import measure
@@ -46,6 +47,7 @@ class _Running(threading.local):
     def __init__(self) -> None:
         self.stack: list[nn.Module] = []
         self.tape: Tape | None = None
+        self.n_modes = 0
         self.scopes = ExitStack()
 
 
@@ -99,6 +101,8 @@ def _close() -> Tape:
     assert tape is not None  # noqa: S101
     if tape.is_innermost:
         tape.__exit__()
+    while torch._C._len_torch_function_stack() > _running.n_modes:
+        _pop_mode()  # type: ignore[no-untyped-call]  # a mode that was left while the tape was above it
     _running.scopes.close()
     return tape
 
@@ -183,7 +187,8 @@ def through_head(layer: ExcitationDropoutLayer, h: Tensor) -> Tensor:
     head, armed = layer.head, layer.armed
     if layer.p == 0 or head is None or armed is None:
         return torch.ones_like(h)
-    tape = Tape(head if isinstance(head, nn.Module) else layer, h.device)
+    tape = Tape(head if isinstance(head, nn.Module) else layer, h.device, rehearsal=True)
+    _running.n_modes = torch._C._len_torch_function_stack()
     try:
         clean = tape.reach(layer, armed, h)
         _open(tape)
@@ -191,6 +196,7 @@ def through_head(layer: ExcitationDropoutLayer, h: Tensor) -> Tensor:
             output = head(clean)
         finally:
             _close()
+            tape.undo_writes()
         (site,) = tape.sites
         return layer.multiplier(h, *_measured(tape, output)[id(site)])
     finally:
@@ -249,6 +255,8 @@ class _Hook:
 
 def _enter(module: nn.Module, watched: _Watched, _: Any) -> None:
     if any(layer.training and layer.is_armed and layer.head is None for layer in watched.layers):
+        if not _running.stack:
+            _running.n_modes = torch._C._len_torch_function_stack()
         _running.stack.append(module)
 
 

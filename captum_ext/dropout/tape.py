@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -103,10 +104,17 @@ class Tape(TorchFunctionMode):
     Args:
         root (nn.Module): the network, to name modules in error messages.
         device (torch.device): where the activations are.
+        rehearsal (bool, optional): the calls will not be run again from here: what they write to is to be
+            restored by :meth:`undo_writes`. Default: False
     """
 
-    def __init__(self, root: nn.Module, device: torch.device) -> None:
+    def __init__(self, root: nn.Module, device: torch.device, rehearsal: bool = False) -> None:
         super().__init__()
+        self._root, self._rehearsal = root, rehearsal
+        self._made: set[int] = set()
+        self._overwritten: list[tuple[Tensor, Tensor]] = []
+        # Values that were computed without gradients, as inside of a custom autograd function.
+        self._without_grad: set[int] = set()
         self.mode = ExcitationMode(root, "support", weights=ChangingWeights())
         self.sites: list[Site] = []
         self._device_type = device.type
@@ -116,10 +124,14 @@ class Tape(TorchFunctionMode):
         # Tensors whose ids are in use here; they must not die before the tape.
         self._alive: list[Tensor] = []
         self._bypasses: dict[int, Tensor] = {}
-        self._of_parameters: set[int] = set()
         self._held: list[tuple[Tensor, int]] = []
         self._leaves: set[int] = set()
         self._first_node = _next_sequence_number()
+
+    @cached_property
+    def _constants(self) -> set[int]:
+        """Ids of what is no evidence although it may be trained: buffers, and what is computed from weights."""
+        return {id(buffer) for buffer in self._root.buffers()}
 
     # ------------------------------------------------------------------------------------------ recording
 
@@ -168,20 +180,27 @@ class Tape(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor]
     ) -> Any:
         """Run what does not depend on the layer, once and as usual."""
+        for tensor in tensors:
+            if tensor.requires_grad and id(tensor) not in self._slots:
+                self._check_origin(tensor)
+        if self._rehearsal:
+            targets = [t for t in _written(func, args, kwargs) if id(t) not in self._made]
+            self._overwritten += [(target, target.detach().clone()) for target in targets]
         result = func(*args, **kwargs)
-        needed = [tensor for tensor in tensors if tensor.requires_grad]
-        if all(isinstance(t, nn.Parameter) or id(t) in self._of_parameters for t in needed):
-            for tensor in each_tensor(result):
-                if tensor.requires_grad and id(tensor) not in self._slots:
-                    self._alive.append(tensor)
-                    self._of_parameters.add(id(tensor))
+        made = each_tensor(result)
+        self._alive += made
+        self._made |= {id(tensor) for tensor in made}
+        if all(isinstance(t, nn.Parameter) or id(t) in self._constants for t in tensors):
+            self._constants |= {id(tensor) for tensor in made}
         return result
 
     def _run_and_note(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        state = self._state()
         for target in _written(func, args, kwargs):
             if self._slot_of(target) is None:
                 self._adopt(target)
-        state = self._state()
+            elif state.grad:
+                self._without_grad.discard(self._slots[id(target)])
         noted_args, noted_kwargs = map_arguments(args, self._note), map_arguments(kwargs, self._note)
         result = self._run(
             lambda: run_clean(
@@ -196,6 +215,8 @@ class Tape(TorchFunctionMode):
                 for tensor, slot in zip(outputs, slots, strict=True)
             ]
             self._entries.append(_Call(func, noted_args, noted_kwargs, indices, state))
+            if not state.grad:
+                self._without_grad |= set(indices)
         return result
 
     def _run(self, call: Callable[[], Any]) -> Any:
@@ -221,6 +242,8 @@ class Tape(TorchFunctionMode):
 
     def _slot_of(self, tensor: Tensor) -> int | None:
         index = self._slots.get(id(tensor))
+        if index in self._without_grad and tensor.grad_fn is not None:
+            raise self._unseen(tensor.grad_fn)
         base = tensor._base if index is None and self._slots else None
         if base is None or id(base) not in self._slots:
             return index
@@ -285,7 +308,7 @@ class Tape(TorchFunctionMode):
             return self._clean[index]
         if not value.requires_grad or isinstance(value, nn.Parameter):
             return value
-        if id(value) in self._of_parameters:
+        if id(value) in self._constants:
             return value.detach()
         if id(value) not in self._bypasses:
             self._check_origin(value)
@@ -298,12 +321,15 @@ class Tape(TorchFunctionMode):
         """Raise for what was computed above the layer without the tape seeing how."""
         node = tensor.grad_fn
         if node is not None and _reaches(node, self._first_node, self._leaves):
-            raise UnsupportedOperationError(
-                f"above the Excitation Dropout layer, the operation behind '{node.name()}' did not run as "
-                "ordinary Python code of torch (a custom autograd function, a scripted module, "
-                f"SyncBatchNorm, another thread), seen in {self.mode.module_path()}: it can neither be "
-                "measured nor run again. Choose a layer above it."
-            )
+            raise self._unseen(node)
+
+    def _unseen(self, node: Node) -> UnsupportedOperationError:
+        return UnsupportedOperationError(
+            f"above the Excitation Dropout layer, the operation behind '{node.name()}' did not run as "
+            "ordinary Python code of torch (a custom autograd function, a scripted module, "
+            f"SyncBatchNorm, another thread), seen in {self.mode.module_path()}: it can neither be "
+            "measured nor run again. Choose a layer above it."
+        )
 
     # ------------------------------------------------------------------------------------------ afterwards
 
@@ -322,7 +348,16 @@ class Tape(TorchFunctionMode):
 
     def slot(self, tensor: Tensor) -> int | None:
         """The number of a tensor of the clean pass."""
-        return self._slots.get(id(tensor))
+        return self._slot_of(tensor)
+
+    def undo_writes(self) -> None:
+        """Restore what was written to and is not of the tape's own making, such as counters and statistics."""
+        with torch.no_grad():
+            for target, value in reversed(self._overwritten):
+                target.copy_(value)
+            for entry in self._entries:
+                if isinstance(entry, _Start) and entry.buffer is not None:
+                    entry.buffer.copy_(entry.value)
 
     def replay(self, multiplier: Multiplier | None = None) -> list[Tensor]:
         """Repeat the calls, with the activations of each site times ``multiplier(site, activations)``.
@@ -375,10 +410,11 @@ class Tape(TorchFunctionMode):
                     tensor.register_hook(_refuse_gradient)  # type: ignore[no-untyped-call]
         self.mode.release()
         self.sites.clear()
-        for kept in (self._entries, self._clean, self._alive, self._held):
+        for kept in (self._entries, self._clean, self._alive, self._held, self._overwritten):
             kept.clear()
-        for known in (self._slots, self._bypasses, self._of_parameters, self._leaves):
+        for known in (self._slots, self._bypasses, self._leaves, self._made):
             known.clear()
+        self.__dict__.pop("_constants", None)
 
 
 def _masked(site: Site, h: Tensor, multiplier: Multiplier | None) -> Tensor:
