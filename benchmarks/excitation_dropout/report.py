@@ -76,9 +76,9 @@ def _utilization_table(main: Mapping[str, Mapping[int, Outcome]]) -> Table:
         [*(f"{measure} (%)" for measure in measures), conservative],
         f"Over test images, in evaluation mode. {_SEEDS} Neurons and conservative filters as shares of the "
         "layer's units; peak p_EB as probability; entropies as shares of the largest possible, ln U "
-        "(Shannon) and the logarithm of the number of bins or, if that is smaller, of images (histogram). Change "
-        f"of a filter: as a share of its norm. Conservative: moved by less than {threshold:.3g}, the median of "
-        f"{yardstick}, so that its own share is about half.",
+        "(Shannon) and the logarithm of the number of bins or, if that is smaller, of images (histogram). "
+        "Change of a filter: as a share of its norm. Conservative: moved by less than "
+        f"{threshold:.3g}, the median of {yardstick}, so that its own share is about half.",
     )
     for method, runs in main.items():
         finals = [run.final for run in runs.values()]

@@ -22,7 +22,7 @@ from benchmarks.environment import environment
 from benchmarks.excitation_dropout.evaluation import Evaluation
 from benchmarks.excitation_dropout.methods import METHODS, RATED
 from benchmarks.excitation_dropout.report import draw, tables
-from benchmarks.excitation_dropout.task import DATASETS, load_images
+from benchmarks.excitation_dropout.task import DATASETS, Images, load_images
 from benchmarks.excitation_dropout.training import Outcome, Recipe, train
 from captum_ext.metrics import CompressionCurve
 
@@ -98,6 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
     output: Path = arguments.output
     (output / "runs").mkdir(parents=True, exist_ok=True)
     jobs = _jobs(arguments)
+    _images(jobs[0])  # what is missing is told before processes start
     done = {job: _finished(job, output) for job in jobs} if arguments.resume else {}
     left = [job for job in jobs if done.get(job) is None]
     with tqdm(total=len(jobs), initial=len(jobs) - len(left), desc="networks", file=sys.stderr) as progress:
@@ -165,12 +166,15 @@ def _train_all(jobs: Sequence[Job], output: Path, processes: int) -> Iterator[st
             yield finished.result()
 
 
+def _images(job: Job) -> Images:
+    return load_images(job.dataset, job.data_root, job.n_train, job.n_test, job.recipe.image_size)
+
+
 def _train_one(job: Job, output: Path) -> str:
     torch.set_num_threads(1)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
-    images = load_images(job.dataset, job.data_root, job.n_train, job.n_test, job.recipe.image_size)
-    outcome = train(images, job.recipe, job.method, job.rate, job.seed)
+    outcome = train(_images(job), job.recipe, job.method, job.rate, job.seed)
     path = output / "runs" / f"{job.name}.pt"
     torch.save({"job": repr(job), "outcome": outcome}, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
