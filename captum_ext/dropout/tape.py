@@ -130,7 +130,7 @@ class Tape(TorchFunctionMode):
 
     @cached_property
     def _constants(self) -> set[int]:
-        """Ids of what is no evidence although it may be trained: buffers, and what is computed from weights."""
+        """Ids of what is no evidence: buffers, and what is computed from weights alone."""
         return {id(buffer) for buffer in self._root.buffers()}
 
     # ------------------------------------------------------------------------------------------ recording
@@ -351,7 +351,7 @@ class Tape(TorchFunctionMode):
         return self._slot_of(tensor)
 
     def undo_writes(self) -> None:
-        """Restore what was written to and is not of the tape's own making, such as counters and statistics."""
+        """Restore what was written to and was there before, such as counters and statistics."""
         with torch.no_grad():
             for target, value in reversed(self._overwritten):
                 target.copy_(value)

@@ -32,8 +32,20 @@ class Armed:
 def find_scores(output: Any) -> Tensor:
     """The scores in what a network returned, so far as that can be told.
 
-    A tensor; the entry or attribute ``logits``, ``scores`` or ``out``; the only element of a tuple or list,
-    or its first if that has class scores.
+    A tensor; else what is called ``logits``, ``scores`` or ``out``; else the first of a tuple or list.
+
+    Args:
+        output (Any): a tensor, dict, tuple, list, dataclass or any other object with such attributes.
+
+    Returns:
+        *Tensor* of scores, (N, K) or (N, K, *).
+
+    Raises:
+        TypeError: there is no floating point tensor of at least two axes there.
+
+    Example:
+        >>> find_scores({"loss": torch.tensor(0.5), "logits": torch.zeros(2, 3)}).shape
+        torch.Size([2, 3])
     """
     found = output
     if isinstance(output, Mapping):

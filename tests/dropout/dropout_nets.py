@@ -1,7 +1,6 @@
-"""Small networks in which the dropout layer stands in all kinds of places, and their parts below and above it.
+"""Small networks in which the dropout layer stands in all kinds of places, as parts below and above it.
 
-``forward(x)`` is ``above(drop(below(x)), x)``, so a hand-written masked network is ``above(m * below(x),
-x)``.
+``forward(x)`` is ``above(drop(below(x)), x)``, and a hand-written masked network ``above(m * below(x), x)``.
 """
 
 import torch
@@ -177,8 +176,8 @@ class Attention(Net):
 
 
 NETS = [
-    Net, OneLinear, Residual, AroundTheLayer, BatchNorm, UpperDropout, InPlace, Branches, WeightNorm, InputAgain,
-    Convolutional, Recurrent, Attention,
+    Net, OneLinear, Residual, AroundTheLayer, BatchNorm, UpperDropout, InPlace, Branches, WeightNorm,
+    InputAgain, Convolutional, Recurrent, Attention,
 ]  # fmt: skip
 
 

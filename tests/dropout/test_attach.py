@@ -1,4 +1,4 @@
-"""A model that knows nothing of Excitation Dropout: what is measured, what is trained, what is left behind."""
+"""A model that knows nothing of Excitation Dropout: what is measured, trained and left behind."""
 
 import copy
 
@@ -524,11 +524,16 @@ def test_another_module_is_followed():
 def test_the_model_is_restored_also_after_an_exception():
     net, x, y = made(Net)
     original, before = net.drop, list(net.state_dict())
-    with pytest.raises(KeyboardInterrupt), attach(net, "drop") as dropout:
-        assert list(net.state_dict()) == before
-        dropout.arm(y)
-        net.fc3.register_forward_hook(raise_interrupt)
-        net(x)
+    net.fc3.register_forward_hook(raise_interrupt)
+
+    def train():
+        with attach(net, "drop") as dropout:
+            assert list(net.state_dict()) == before
+            dropout.arm(y)
+            net(x)
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
     assert net.drop is original
     assert not net._forward_hooks
     assert not net._forward_pre_hooks

@@ -1,4 +1,4 @@
-"""Eq. 5.1: who is kept, at the paper's points, in numbers too small or too large for its printed form, by count."""
+"""Eq. 5.1: who is kept, at the paper's points, where its printed form fails, and by count."""
 
 import math
 
@@ -54,8 +54,7 @@ def test_on_average_a_layer_loses_at_most_the_base_rate(p, n):
         assert (1 - excitation_keep_probability(p_eb, p)).mean().item() <= p + 1e-12
 
 
-# ------------------------------------------------------------------------------- table 1.2 of the research
-note
+# ------------------------------------------------------------------- table 1.2 of the research note
 
 
 def test_an_example_without_any_evidence_is_kept_whole():
