@@ -34,8 +34,8 @@ _SIZES = {
     "seeds": (3, 2),
     "train": (500, 400),
     "test": (1000, 400),
-    "measured": (500, 200),
-    "epochs": (14, 12),
+    "measured": (300, 200),
+    "epochs": (12, 12),
     "image_size": (32, 16),
     "hidden_size": (2048, 512),
 }
