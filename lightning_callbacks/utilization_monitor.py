@@ -174,7 +174,9 @@ class UtilizationMonitor(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on comparing with the weights at the start of the run that is resumed."""
-        self._reference, self._is_restored = dict(state_dict["reference"]), True
+        before = state_dict["reference"]
+        self._reference = {name: before[name] for name in self.filters if name in before}
+        self._is_restored = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse sharded models."""

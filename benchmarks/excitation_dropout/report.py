@@ -92,13 +92,15 @@ def _utilization_table(main: Mapping[str, Mapping[int, Outcome]]) -> Table:
 def _compression_table(main: Mapping[str, Mapping[int, Outcome]]) -> Table:
     table = Table(
         "Resilience to compression (Figure 5.5)",
-        [f"{name} (%)" for name in CURVES],
+        ["whole network (%)", *(f"{name} (%)" for name in CURVES)],
         "Area under the curve of the true class's probability over the levels, divided by their width: the "
-        "mean probability. Relevant units by cumulated p_EB to 0.95, each image its own; random ones by "
-        f"number; pruned: the same units for all images, ranked by their mean p_EB on training images. "
-        f"{_SEEDS}",
+        "mean probability; of the whole network the probability. Relevant units by cumulated p_EB to 0.95, "
+        "each image its own; random ones by number; pruned: the same units for all images, ranked by their "
+        f"mean p_EB on training images. {_SEEDS}",
     )
     for method, runs in main.items():
+        whole = [float(run.final.curves["random"].probability[0]) for run in runs.values()]
+        table.add(method, "whole network (%)", over_seeds(whole))
         for name in CURVES:
             table.add(method, f"{name} (%)", over_seeds([run.final.areas[name] for run in runs.values()]))
     return table

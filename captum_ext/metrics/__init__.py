@@ -1,4 +1,4 @@
-"""Metrics of saliency in space and time, as :class:`torchmetrics.Metric` classes.
+"""Metrics of saliency, and of how a network uses a layer, as :class:`torchmetrics.Metric` classes.
 
 Each has ``compute()`` (the figure), ``summary()`` (the figure with n, 95 % interval and exact chance) and
 ``plot()``; its functional twin, one value per example, is in :mod:`captum_ext.metrics.functional`.

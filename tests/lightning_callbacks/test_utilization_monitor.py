@@ -274,6 +274,16 @@ def test_a_checkpoint_made_with_other_filters_is_warned_of(tmp_path):
     assert "conservative_filters" in logged(resumed.callback_metrics, layer="fc2")
 
 
+def test_weights_of_filters_that_are_no_longer_asked_for_are_dropped(tmp_path):
+    old, new = monitor(filters=["fc1", "fc2"]), monitor(filters="fc2")
+    fit(tmp_path, [old])
+    new.load_state_dict(old.state_dict())
+    run = trainer(tmp_path, callbacks=[new])
+    run.validate(Toy(), loader(), verbose=False)
+    assert logged(run.callback_metrics, layer="fc2") == {"conservative_filters": N_UNITS}
+    assert logged(run.callback_metrics, layer="fc1") == {}
+
+
 def test_without_fit_there_is_nothing_to_compare_with(tmp_path):
     run = trainer(tmp_path, callbacks=[monitor(filters="fc1")])
     run.validate(Toy(), loader(), verbose=False)
