@@ -82,7 +82,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--rates", type=float, nargs="*", default=[0.25, 0.75], help="drop rates beside 0.5")
     for name, (full, quick) in _SIZES.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"{full}; {quick} with --quick")
+        words = f"{full}; {quick} with --quick"
+        if name in ("train", "test"):
+            words = f"images: {words}; of CIFAR all"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=words)
     parser.add_argument("--batch-size", type=int, default=20, help="images per step")
     parser.add_argument("--learning-rate", type=float, default=5e-4, help="of Adam")
     parser.add_argument("--accelerator", default="cpu", help="of the Trainer: cpu, gpu, auto")
@@ -130,7 +133,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _jobs(arguments: argparse.Namespace) -> list[Job]:
-    sizes = {name: getattr(arguments, name) or values[arguments.quick] for name, values in _SIZES.items()}
+    given = {name: getattr(arguments, name) for name in _SIZES}
+    sizes = {
+        name: values[arguments.quick] if given[name] is None else given[name]
+        for name, values in _SIZES.items()
+    }
     if min(sizes.values()) < 1 or arguments.processes < 1:
         raise SystemExit("all numbers must be at least 1")
     if not all(0 < rate < 1 for rate in arguments.rates):
@@ -162,8 +169,12 @@ def _train_all(jobs: Sequence[Job], output: Path, processes: int) -> Iterator[st
         yield from (_train_one(job, output) for job in jobs)
         return
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        for finished in as_completed([pool.submit(_train_one, job, output) for job in jobs]):
-            yield finished.result()
+        try:
+            for finished in as_completed([pool.submit(_train_one, job, output) for job in jobs]):
+                yield finished.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # not after all others have been trained
+            raise
 
 
 def _images(job: Job) -> Images:

@@ -117,6 +117,8 @@ def test_without_the_data_the_command_says_what_is_missing(tmp_path):
         run(tmp_path, *TINY, "--dataset", "cifar100", "--data-root", str(tmp_path), "--seeds", "1")
     with pytest.raises(SystemExit, match="rates between 0 and 1"):
         run(tmp_path, *TINY, "--rates", "1")
+    with pytest.raises(SystemExit, match="at least 1"):
+        run(tmp_path, *TINY, "--seeds", "0")
 
 
 def test_the_interval_over_seeds_is_students():
