@@ -85,5 +85,10 @@ BENCHMARKS = {
             "cost of an iteration of STEP and EP-3D as a ratio to the model's forward and backward pass",
             "benchmarks.speed_step",
         ),
+        Benchmark(
+            "speed_dropout",
+            "time of a training iteration with Excitation Dropout as a ratio to one with nn.Dropout",
+            "benchmarks.speed_dropout",
+        ),
     )
 }

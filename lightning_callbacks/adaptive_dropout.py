@@ -33,12 +33,9 @@ class AdaptiveDropout(Callback):
     Raises:
         ValueError: names that the model does not have, or more of one than of the other.
 
-    Example::
-
-        from pytorch_lightning import Trainer
-        from lightning_callbacks import AdaptiveDropout
-
-        trainer = Trainer(callbacks=[AdaptiveDropout("net.classifier.2", "net.classifier.0")])
+    Example:
+        >>> from pytorch_lightning import Trainer
+        >>> trainer = Trainer(callbacks=[AdaptiveDropout("net.classifier.2", "net.classifier.0")])
 
     References:
         Ba and Frey, Adaptive dropout for training deep neural networks, NIPS 2013.

@@ -37,12 +37,9 @@ class CurriculumDropout(Callback):
     Raises:
         ValueError: settings that make no sense, or a layer that is no dropout layer.
 
-    Example::
-
-        from pytorch_lightning import Trainer
-        from lightning_callbacks import CurriculumDropout
-
-        trainer = Trainer(callbacks=[CurriculumDropout("net.classifier.2", gamma="auto")])
+    Example:
+        >>> from pytorch_lightning import Trainer
+        >>> trainer = Trainer(callbacks=[CurriculumDropout("net.classifier.2", gamma="auto")])
 
     References:
         Morerio et al., Curriculum Dropout, ICCV 2017.

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ExcitationDropout"]
 
+_MUCH = 0.9
+"""Lost mass on average over a batch, from which on to warn."""
+
 
 class ExcitationDropout(Callback):
     """Train with Excitation Dropout: units are dropped the more, the more they contribute to the label.
@@ -81,12 +84,9 @@ class ExcitationDropout(Callback):
         ValueError: settings that make no sense.
         MisconfigurationException: a sharded strategy.
 
-    Example::
-
-        from pytorch_lightning import Trainer
-        from lightning_callbacks import ExcitationDropout
-
-        trainer = Trainer(callbacks=[ExcitationDropout("net.classifier.2", gamma="auto")])
+    Example:
+        >>> from pytorch_lightning import Trainer
+        >>> trainer = Trainer(callbacks=[ExcitationDropout("net.classifier.2", gamma="auto")])
 
     References:
         Zunino et al., Excitation Dropout: Encouraging Plasticity in Deep Neural Networks, IJCV 2021; Bargal,
@@ -233,6 +233,16 @@ class ExcitationDropout(Callback):
                     stacklevel=2,
                 )
 
+    def _warn_of_lost_mass(self, name: str, lost_mass: float) -> None:
+        if lost_mass > _MUCH and f"mass of {name}" not in self._has_warned:
+            self._has_warned.add(f"mass of {name}")
+            warnings.warn(
+                f"{lost_mass:.0%} of the evidence for the target does not reach layer {name!r}, so next to "
+                "nothing is dropped there: it goes around the layer, no unit above it is excited, or the "
+                "last layer begins with weights of 0",
+                stacklevel=2,
+            )
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -243,6 +253,7 @@ class ExcitationDropout(Callback):
             values: dict[str, Any] = {"p": layer.p}
             if layer.last is not None:
                 values |= layer.last.statistics()
+                self._warn_of_lost_mass(name, float(values["lost_mass"]))
             pl_module.log_dict(
                 {f"excitation_dropout/{name}/{key}": value for key, value in values.items()},
                 on_step=True,

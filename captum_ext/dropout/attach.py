@@ -22,6 +22,7 @@ from captum_ext.excitation import unwrap
 
 __all__ = ["Attachment", "attach"]
 
+_SHARDED = ("FullyShardedDataParallel", "FSDPModule")
 Head = str | Sequence[str] | Callable[[nn.Module, Tensor], Any]
 
 
@@ -85,6 +86,11 @@ def attach(
         >>> model[2]
         Dropout(p=0.5, inplace=False)
     """
+    if any(kind.__name__ in _SHARDED for module in model.modules() for kind in type(module).__mro__):
+        raise ValueError(
+            "the weights of the model are sharded (FSDP) and gone outside of their module's own forward "
+            "pass, so the part above a layer cannot run a second time; Excitation Dropout does not support it"
+        )
     names = [layers] if isinstance(layers, str) else list(layers)
     if not names or len(set(names)) < len(names):
         raise ValueError(f"layers must name at least one layer, and none twice, got {layers!r}")
@@ -93,6 +99,8 @@ def attach(
 
     def make(rate: float | None, is_channelwise: bool) -> nn.Module:
         base = p if p is not None else 0.5 if rate is None else rate
+        if p is None and base == 0:
+            raise ValueError(f"a layer of {names} has the drop rate 0, so nothing would be dropped; pass p=")
         own: Unit = unit or ("channel" if is_channelwise else "element")
         return ExcitationDropoutLayer(
             base, rescale, own, n, inverse, max_scale, strict, None if head is None else _head(model, head)

@@ -73,11 +73,11 @@ def reach(layer: ExcitationDropoutLayer, h: Tensor) -> Tensor:
             return h * through_head(layer, h)
         if not _running.stack:
             raise RuntimeError(_NO_ANCESTOR)
+        tape = Tape(_running.stack[0], h.device)
+        clean = tape.reach(layer, armed, h)
         if "torch._dynamo" in sys.modules:
             # Compiled code above the layer would run past the tape.
             _running.scopes.enter_context(torch.compiler.set_stance("force_eager"))
-        tape = Tape(_running.stack[0], h.device)
-        clean = tape.reach(layer, armed, h)
         _open(tape)
         return clean
     tape = _running.tape
@@ -188,7 +188,7 @@ def through_head(layer: ExcitationDropoutLayer, h: Tensor) -> Tensor:
     if layer.p == 0 or head is None or armed is None:
         return torch.ones_like(h)
     tape = Tape(head if isinstance(head, nn.Module) else layer, h.device, rehearsal=True)
-    _running.n_modes = torch._C._len_torch_function_stack()
+    n_modes, _running.n_modes = _running.n_modes, torch._C._len_torch_function_stack()
     try:
         clean = tape.reach(layer, armed, h)
         _open(tape)
@@ -200,6 +200,7 @@ def through_head(layer: ExcitationDropoutLayer, h: Tensor) -> Tensor:
         (site,) = tape.sites
         return layer.multiplier(h, *_measured(tape, output)[id(site)])
     finally:
+        _running.n_modes = n_modes
         tape.release()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import weakref
 from collections.abc import Callable
@@ -239,9 +240,12 @@ class ExcitationDropoutLayer(nn.Dropout):
         )
 
 
-@torch.library.custom_op(
-    "captum_ext::excitation_dropout", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,)
-)
+# Two calls draw two masks; torch's older signatures take no tags.
+_TAKES_TAGS = "tags" in inspect.signature(torch.library.custom_op).parameters
+_TAGS: dict[str, Any] = {"tags": (torch.Tag.nondeterministic_seeded,)} if _TAKES_TAGS else {}
+
+
+@torch.library.custom_op("captum_ext::excitation_dropout", mutates_args=(), **_TAGS)
 def _through_head(h: Tensor, handle: int, autocast: bool) -> Tensor:
     """The multiplier of the layer with this handle, whose head is run and measured in here.
 

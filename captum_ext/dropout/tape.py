@@ -147,7 +147,7 @@ class Tape(TorchFunctionMode):
             measured = self._run(lambda: self._clean[index].view(h.shape))
             clean = self._run(measured.clone)
             source = _Slot(index)
-        site = Site(layer, armed, source, h._version, measured, self._new(clean), state)
+        site = Site(layer, armed, source, _version(h), measured, self._new(clean), state)
         self.sites.append(site)
         self._entries.append(site)
         return clean
@@ -296,7 +296,7 @@ class Tape(TorchFunctionMode):
         index = self._slot_of(value)
         if index is not None:
             return _Slot(index)
-        self._held.append((value, value._version))
+        self._held.append((value, _version(value)))
         return value
 
     def _clean_of(self, value: Any) -> Any:
@@ -365,7 +365,7 @@ class Tape(TorchFunctionMode):
         Returns the values by slot. Without a multiplier they are those of the network as it is.
         """
         for tensor, version in self._held:
-            if tensor._version != version:
+            if _version(tensor) != version:
                 raise RuntimeError(
                     f"a tensor of shape {tuple(tensor.shape)} that is used above the Excitation Dropout "
                     "layer was changed in place afterwards, so the network cannot be run again from there; "
@@ -402,12 +402,11 @@ class Tape(TorchFunctionMode):
         if state[1:] != now[1:]:
             scopes.enter_context(torch.autocast(self._device_type, dtype=state.dtype, enabled=state.autocast))
 
-    def release(self, refuse: bool = True) -> None:
+    def release(self) -> None:
         """Let go of everything; gradients that arrive at the clean pass from now on are an error."""
-        if refuse:
-            for tensor in self._clean:
-                if tensor.requires_grad and tensor.grad_fn is not None:
-                    tensor.register_hook(_refuse_gradient)  # type: ignore[no-untyped-call]
+        for tensor in self._clean:
+            if tensor.requires_grad and tensor.grad_fn is not None:
+                tensor.register_hook(_refuse_gradient)  # type: ignore[no-untyped-call]
         self.mode.release()
         self.sites.clear()
         for kept in (self._entries, self._clean, self._alive, self._held, self._overwritten):
@@ -418,12 +417,16 @@ class Tape(TorchFunctionMode):
 
 
 def _masked(site: Site, h: Tensor, multiplier: Multiplier | None) -> Tensor:
-    if not isinstance(site.h, _Slot) and h._version != site.version:
+    if not isinstance(site.h, _Slot) and _version(h) != site.version:
         raise RuntimeError(
             "the input of an Excitation Dropout layer was changed in place after the layer had run; clone it"
         )
     # Without a mask the layer is a copy, so that in-place operations above it do not reach below.
     return h.clone() if multiplier is None else h * multiplier(site, h)
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
 
 
 @contextmanager

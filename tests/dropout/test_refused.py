@@ -310,6 +310,15 @@ def test_settings_that_make_no_sense_are_an_error(settings, message):
         ExcitationDropoutLayer(**settings)
 
 
+def test_a_rate_of_zero_that_is_taken_over_is_an_error():
+    net, _, _ = made(Net)
+    net.drop.p = 0.0
+    with pytest.raises(ValueError, match=r"drop rate 0.*pass p="):
+        attach(net, "drop")
+    with attach(net, "drop", p=0.5) as dropout:
+        assert dropout.layers["drop"].p == 0.5
+
+
 def test_layers_must_be_named_once_and_a_head_belongs_to_one():
     net, _, _ = made(Net)
     for layers in ([], ["drop", "drop"]):
@@ -317,6 +326,17 @@ def test_layers_must_be_named_once_and_a_head_belongs_to_one():
             attach(net, layers)
     with pytest.raises(ValueError, match="above one layer"):
         attach(net, ["drop", "fc2"], head="fc3")
+
+
+def test_sharded_weights_are_refused():
+    class FSDPModule:
+        pass
+
+    class Sharded(FSDPModule, Net):
+        pass
+
+    with pytest.raises(ValueError, match="sharded"):
+        attach(nn.Sequential(Sharded()), "0.drop")
 
 
 def test_alpha_dropout_is_refused():

@@ -431,6 +431,17 @@ def test_statistics_are_logged_every_n_steps():
             assert float(found) == pytest.approx(float(expected[name]), abs=1e-6)
 
 
+def test_evidence_that_does_not_reach_the_layer_is_reported_once():
+    class ZeroHead(Net):
+        def __init__(self):
+            super().__init__()
+            nn.init.zeros_(self.fc3.weight)
+
+    with pytest.warns(UserWarning, match="100% of the evidence") as caught:
+        fitted(Module(ZeroHead(), lr=0.0), logger=Log(), log_every_n_steps=1)
+    assert len([w for w in caught if "of the evidence" in str(w.message)]) == 1
+
+
 def test_logging_can_be_switched_off():
     log = Log()
     fitted(callback=ExcitationDropout("net.drop", log=False), logger=log, log_every_n_steps=1)
