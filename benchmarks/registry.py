@@ -141,6 +141,11 @@ BENCHMARKS = {
             "benchmarks.scaling",
         ),
         Benchmark(
+            "excitation_dropout",
+            "accuracy, utilisation and compression of a CNN trained with seven kinds of dropout",
+            "benchmarks.excitation_dropout",
+        ),
+        Benchmark(
             "speed_step",
             "cost of an iteration of STEP and EP-3D as a ratio to the model's forward and backward pass",
             "benchmarks.speed_step",

@@ -18,10 +18,10 @@ from captum_ext.dropout.attach import Head
 from captum_ext.dropout.layer import Unit
 from captum_ext.dropout.rescale import Rescale
 from captum_ext.dropout.targets import OutputFn
-from lightning_callbacks._lightning import Callback, refuse_sharded, should_log
+from lightning_callbacks._lightning import Callback, refuse_sharded_models, should_log
 from lightning_callbacks._schedule import RateSchedule, has_modules
-from lightning_callbacks._targets import find_targets
 from lightning_callbacks._training_step import act_around, stop_acting
+from lightning_callbacks.batches import find_labels
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -99,7 +99,7 @@ class ExcitationDropout(Callback):
         p: float | None = None,
         rescale: Rescale = "fraction",
         target: Literal["label", "predicted"] = "label",
-        target_fn: Callable[[Any], Tensor | None] = find_targets,
+        target_fn: Callable[[Any], Tensor | None] = find_labels,
         output_fn: OutputFn = find_scores,
         gamma: float | Literal["auto"] | None = None,
         warmup_steps: int = 0,
@@ -156,7 +156,7 @@ class ExcitationDropout(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Put the layers in, before tuners run and weight averaging copies the model."""
         if stage == "fit":
-            refuse_sharded(trainer, type(self).__name__)
+            refuse_sharded_models(trainer, type(self).__name__)
             self._detach()
             if has_modules(pl_module, self.layers):
                 self._attach(trainer, pl_module)

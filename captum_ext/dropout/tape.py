@@ -432,7 +432,9 @@ def _version(tensor: Tensor) -> int:
 @contextmanager
 def unpacked() -> Iterator[None]:
     """Save tensors for the backward pass as they are, inside of activation checkpointing, too."""
-    with saved_tensors_hooks(_same, _same):
+    # Detached: a tensor that were given back as the output of the operation that saved it would hold that
+    # operation, and so itself, for ever.
+    with saved_tensors_hooks(Tensor.detach, _same):
         yield
 
 

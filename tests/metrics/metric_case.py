@@ -10,6 +10,8 @@ import torchmetrics
 class MetricCase:
     """A metric with the arguments of several updates, which differ in size.
 
+    A descriptive metric has no better or worse.
+
     ``build`` is importable (a class or a function of a module), since processes are spawned with it.
     """
 
@@ -17,6 +19,7 @@ class MetricCase:
     build: Callable[[], torchmetrics.Metric]
     updates: tuple[tuple, ...]
     has_chance: bool
+    is_descriptive: bool = False
 
     def __str__(self):
         return self.name

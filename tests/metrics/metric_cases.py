@@ -3,6 +3,7 @@
 import cases_faithfulness
 import cases_grounding
 import torch
+from cases_utilization import UTILIZATION_CASES
 from metric_case import MetricCase
 
 from captum_ext.metrics import TemporalAUC
@@ -25,4 +26,5 @@ CASES = [
     ),
     *cases_faithfulness.CASES,
     *cases_grounding.CASES,
+    *UTILIZATION_CASES,
 ]
