@@ -108,7 +108,7 @@ def test_tables_3_and_4_run_on_thumos14(tmp_path, prepared):
     assert cells["EB-R Table 3: pointing in time", "cEB-R", "accuracy (%)"]["n"] == 2  # videos
     assert facts["clips"] == 2 * 3 + 3  # clips of 32 frames from 80: 0, 32 and 48
     _, cells = run("ebr_table4", tmp_path / "out4", prepared, *given, "--window", "32")
-    assert methods(cells, "EB-R Table 4") == {"whole clip", "peak probability", "cEB-R"}
+    assert methods(cells, "EB-R Table 4") == {"whole video", "peak probability", "cEB-R"}
 
 
 def test_thumos14_with_a_model_that_does_not_know_a_class_is_refused(tmp_path, prepared, capsys):
@@ -153,10 +153,33 @@ def test_windows_that_touch_are_one_detection_ranked_by_its_mean_probability():
         labels=torch.tensor([1, 1, 0]),
     )
     windows = torch.tensor([[2, 4], [0, 2], [1, 2]])
-    found = _detections(series, windows, video=0, n_classes=2)
+    found = _detections(series, windows, video=0, n_frames=8, n_classes=2)
     assert found.windows.tolist() == [[1, 2], [2, 6]]
     assert found.labels.tolist() == [0, 1]
     assert found.scores.tolist() == pytest.approx([0.5, (0.3 + 0.4 + 0.9 + 0.8) / 4])
+
+
+def test_where_the_last_clip_of_a_video_overlaps_the_one_before_no_frame_counts_twice():
+    series = Series(
+        scores=torch.tensor([[0.1, 0.1, 0.2, 0.4], [0.4, 0.8, 0.6, 0.6]]),
+        videos=torch.tensor([0, 0]),
+        starts=torch.tensor([0, 2]),
+        labels=torch.tensor([0, 0]),
+    )
+    both = _detections(series, torch.tensor([[0, 4], [0, 4]]), video=0, n_frames=6, n_classes=1)
+    assert both.windows.tolist() == [[0, 6]]
+    assert both.scores.tolist() == pytest.approx([(0.1 + 0.1 + 0.3 + 0.6 + 0.6 + 0.6) / 6])
+    # The later clip's window begins, and ends, before that of the earlier clip.
+    series = Series(torch.rand(2, 4), series.videos, torch.tensor([0, 1]), series.labels)
+    apart = _detections(series, torch.tensor([[3, 4], [0, 1]]), video=0, n_frames=5, n_classes=1)
+    assert apart.windows.tolist() == [[1, 2], [3, 4]]
+
+
+def test_a_detection_does_not_reach_behind_a_video_shorter_than_a_clip():
+    series = Series(torch.tensor([[0.2, 0.4, 0.9, 0.9]]), *torch.tensor([[0], [0], [0]]))
+    found = _detections(series, torch.tensor([[0, 4]]), video=0, n_frames=2, n_classes=1)
+    assert found.windows.tolist() == [[0, 2]]
+    assert found.scores.tolist() == pytest.approx([0.3])
 
 
 def test_a_perfect_detector_has_an_ap_of_one_and_an_empty_one_of_zero():
