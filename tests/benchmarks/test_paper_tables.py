@@ -61,6 +61,19 @@ def test_table_1_runs_on_ucf101_24(tmp_path, prepared):
     assert 0 < frames <= 16
 
 
+def test_changed_annotations_are_read_again_and_their_results_kept_apart(tmp_path, prepared, capsys):
+    root = real_data.ucf101_24(tmp_path)
+    given = ("--data-root", str(root), "--limit", "1")
+    run("ebr_table1", tmp_path / "out", prepared, *given)
+    names = (root / "testlist01.txt").read_text().split()
+    (root / "testlist01.txt").write_text("\n".join(names[1:]) + "\n")
+    assert _exit_code("ebr_table1", tmp_path / "out", prepared, *given, "--resume") == 1
+    assert "other settings (annotations: " in capsys.readouterr().err
+    run("ebr_table1", tmp_path / "new", prepared, *given)
+    assert {json.loads(line)["clip"] for line in _lines(tmp_path / "out")} == {names[0]}
+    assert {json.loads(line)["clip"] for line in _lines(tmp_path / "new")} == {names[2]}  # the next of its class
+
+
 def test_figure_7_has_a_picture_and_half_of_the_frames_on_each_side(tmp_path, prepared):
     run("ebr_figure7", tmp_path / "out", prepared)
     assert (tmp_path / "out" / "figure7.png").stat().st_size > 5000
