@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.captioning.training import TRANSFORM, train_captioner
+from benchmarks.suite.data_sets import annotations_digest
 from benchmarks.suite.phrases import Phrase, PhraseClips, load_frames, phrases_of_clips, phrases_of_images
 from benchmarks.suite.preparation import prepared
 from captum_ext.data import generate_captions, load_captions
@@ -42,8 +43,14 @@ class Captions:
     def settings(self) -> dict[str, object]:
         """What decides which captions and captioner these are."""
         a = self.arguments
-        root = a.data_root and str(a.data_root.resolve())
-        return {"data_root": root, "train": a.train, "test": a.test, "epochs": a.epochs, "seed": a.seed}
+        return {
+            "data_root": a.data_root and str(a.data_root.resolve()),
+            "annotations": a.data_root and annotations_digest(a.data_root),
+            "train": a.train,
+            "test": a.test,
+            "epochs": a.epochs,
+            "seed": a.seed,
+        }
 
     @property
     def source(self) -> PhraseClips:

@@ -17,7 +17,7 @@ from benchmarks.suite.data_sets import untrimmed_videos
 from benchmarks.suite.evaluation import Evaluated, Experiment, Explained, Measures
 from benchmarks.suite.options import add_run_options
 from benchmarks.suite.preparation import prepared
-from benchmarks.suite.untrimmed import UntrimmedClips, generate_untrimmed
+from benchmarks.suite.untrimmed import RUN_FRAMES, UntrimmedClips, generate_untrimmed
 from captum_ext.data import ActionClip, load_manifest
 
 __all__ = ["PROBABILITY", "Series", "Untrimmed", "add_untrimmed_options"]
@@ -68,8 +68,8 @@ class Untrimmed:
         """Which videos these are."""
         if self.arguments.data_root is None:
             return (
-                "Generated untrimmed videos: seven runs of 8 to 40 frames of moving shapes each (64 x 64 "
-                "pixels), stored as mp4 files and read back."
+                "Generated untrimmed videos: seven runs of 8 to 40 frames of moving shapes each (the last up "
+                f"to {self.window - 1} more; 64 x 64 pixels), stored as mp4 files and read back."
             )
         return f"Videos under {self.arguments.data_root.name}."
 
@@ -78,7 +78,8 @@ class Untrimmed:
         """The videos with a span for every action."""
         if self.arguments.data_root is not None:
             return self.actions.limited(untrimmed_videos(self.arguments.data_root, self.labels))
-        sources = self.actions.clips("test", n_frames=_SOURCE_FRAMES)
+        # Long enough for the last run of a video, which is up to a window longer than the others.
+        sources = self.actions.clips("test", n_frames=max(_SOURCE_FRAMES, RUN_FRAMES[1] + self.window))
 
         def build(folder: Path) -> None:
             generate_untrimmed(sources, folder, self.arguments.videos, self.window, seed=self.arguments.seed)

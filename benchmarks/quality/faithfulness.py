@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from benchmarks.ebr.methods import Method
-from benchmarks.quality.methods import RANDOM, every_map, scores
+from benchmarks.quality.methods import RANDOM, every_map, refuse_saved_maps, scores
 from benchmarks.step.networks import Network, networks
 from benchmarks.step.options import add_area_options, add_optimisation_options, add_rise_options, settings_of
 from benchmarks.suite.actions import N_FRAMES, Actions
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Explain, delete and insert."""
+    refuse_saved_maps(arguments)
     actions = Actions(arguments)
     clips = actions.limited(actions.concatenated("rand+GT"))
 

@@ -14,11 +14,25 @@ from benchmarks.ebr.methods import Method, recurrent_methods
 from benchmarks.step.methods import every_method
 from benchmarks.step.networks import Network
 from benchmarks.suite.batches import Batch
+from benchmarks.suite.errors import RunError
 from benchmarks.suite.evaluation import Explained
 
-__all__ = ["RANDOM", "every_map", "explanation", "fast_maps", "scores"]
+__all__ = ["RANDOM", "every_map", "explanation", "fast_maps", "refuse_saved_maps", "scores"]
 
 RANDOM = "random map"
+
+
+def refuse_saved_maps(arguments: argparse.Namespace) -> None:
+    """Figures that come from running the model again cannot come from maps alone.
+
+    Raises:
+        RunError: if the run is to score saved maps.
+    """
+    if arguments.from_maps is not None:
+        raise RunError(
+            "--from-maps scores maps without the model, and these figures come from running the model again; "
+            "leave the option out."
+        )
 
 
 def fast_maps(network: Network, seed: int) -> dict[str, Method]:

@@ -9,6 +9,8 @@ Clips in which another action comes first (rand+GT, 16 frames), explained at the
 - Another class: the same correlation between the maps of the true class and of another. Low is good.
 - Order: 1 minus the correlation of S_t before and after the frames are shuffled, mapped back, beside the
   change of the model's probability. A method that sees every frame by itself has 0.
+- "random map" draws the same numbers every time: so scores what never looks at the model, the class or the
+  frames.
 - Conservation: how far the sum of a map is from 1 (EB-R) or 0 (cEB-R). 0 is right.
 
 With ``--data-root``: pairs of UCF101 clips; give a ``--checkpoint`` trained on them.
@@ -23,7 +25,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.ebr.methods import Method
-from benchmarks.quality.methods import explanation, fast_maps, scores
+from benchmarks.quality.methods import explanation, fast_maps, refuse_saved_maps, scores
 from benchmarks.step.networks import Network
 from benchmarks.suite.actions import N_FRAMES, Actions
 from benchmarks.suite.batches import Batch
@@ -42,7 +44,8 @@ from captum_ext.metrics.functional import (
 
 __all__ = ["add_arguments", "run"]
 
-_LAYERS = ("classifier", "lstm", "embedding", "features")
+_LAYERS = ("classifier", "lstm", "fc", "embedding", "features")
+"""From the top; "fc" are those of VGG-16, "embedding" that of the small network."""
 _CONSERVED = {"EB-R": 1.0, "cEB-R": 0.0}
 
 
@@ -54,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Explain again, by models, for classes and in orders that should give other maps."""
+    refuse_saved_maps(arguments)
     actions = Actions(arguments)
     clips = actions.limited(actions.concatenated("rand+GT"))
 
@@ -81,7 +85,7 @@ def _checked(name: str, method: Method, network: Network, n_classes: int, seed: 
         randomised = parameter_randomization(network.module, again, clips, target, layers=layers, seed=seed)
         order = order_sensitivity(scores(network), again, clips, target, seed=seed)
         values = {
-            "randomised": randomised.similarities,
+            **dict(zip(randomised.layers, randomised.similarities.unbind(1), strict=True)),
             "another class": random_target(again, clips, target, n_classes, seed=seed),
             "order, map": order.maps,
             "order, output": order.output,
@@ -95,20 +99,20 @@ def _checked(name: str, method: Method, network: Network, n_classes: int, seed: 
 
 def _tables(evaluated: Evaluated) -> list[Table]:
     n_clips = len({record.clip for record in evaluated.records})
-    randomised = [f"{'+ ' if i else ''}{layer}" for i, layer in enumerate(_LAYERS)]
+    randomised = {layer: f"{'+ ' if i else ''}{layer}" for i, layer in enumerate(_randomised(evaluated))}
     others = ("another class", "order, map", "order, output", "conservation")
     table = Table(
         "Sanity checks",
-        [*randomised, *others],
+        [*randomised.values(), *others],
         f"{n_clips} clips rand+GT; everything times 100; 95 % bootstrap intervals over clips. First columns: "
         "rank correlation with the original map when these layers are random, 0 is right; another class: the "
-        "same with the map of another class; order: 1 - correlation of S_t under shuffled frames, beside the "
-        "change of the probability; conservation: |sum - expected|, 0 is right.",
+        "same with the map of another class; order: 1 - correlation of S_t under shuffled frames (one "
+        "order for all clips, which the intervals know nothing of), beside the change of the probability; "
+        "conservation: |sum - expected|, 0 is right. The random map is the same whatever the model.",
     )
     for row in evaluated.cells():
-        curves = evaluated.rows(row, "randomised")
-        for column, values in zip(randomised, curves.unbind(1), strict=False):
-            table.add(row, column, Cell.of(values))
+        for layer, column in randomised.items():
+            table.add(row, column, Cell.of(evaluated.values(row, layer)))
         for column in others:
             values = evaluated.values(row, column)
             if not bool(values.isnan().all()):
@@ -116,14 +120,23 @@ def _tables(evaluated: Evaluated) -> list[Table]:
     return [table]
 
 
+def _randomised(evaluated: Evaluated) -> list[str]:
+    """The layers that the network has."""
+    return [layer for layer in _LAYERS if any(layer in record.values for record in evaluated.records)]
+
+
 def _figures(evaluated: Evaluated, folder: Path) -> Mapping[Path, str]:
-    curves = {name: evaluated.rows(name, "randomised") for name in evaluated.cells()}
+    layers = _randomised(evaluated)
+    curves = {
+        name: torch.stack([evaluated.values(name, layer) for layer in layers], dim=1)
+        for name in evaluated.cells()
+    }
     file = plot_series(
         folder / "randomization.png",
         curves,
-        f"layers made random, from the top ({', '.join(_LAYERS)})",
+        f"layers made random, from the top ({', '.join(layers)})",
         "rank correlation with the original map",
-        x=torch.arange(1, next(iter(curves.values())).shape[1] + 1),
+        x=torch.arange(1, len(layers) + 1),
     )
     caption = "Cascading randomisation: mean over clips with a band of one standard deviation. Low is good."
     return {file: caption}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.clip_cnn import clip_cnn_of, train_clip_cnn
 from benchmarks.demo.training import accuracy, trained_pair
-from benchmarks.suite.data_sets import trimmed_clips
+from benchmarks.suite.data_sets import annotations_digest, trimmed_clips
 from benchmarks.suite.errors import RunError
 from benchmarks.suite.preparation import prepared
 from captum_ext.data import (
@@ -62,6 +62,7 @@ class Actions:
         a = self.arguments
         return {
             "data_root": a.data_root and str(a.data_root.resolve()),
+            "annotations": a.data_root and annotations_digest(a.data_root),
             "checkpoint": a.checkpoint and str(a.checkpoint.resolve()),
             "train": a.train,
             "test": a.test,
@@ -78,18 +79,19 @@ class Actions:
             def find(folder: Path) -> None:
                 save_manifest(folder / "clips.json", trimmed_clips(root, split))
 
-            found = prepared(a.prepared, f"{root.name}-{split}", {"root": str(root), "split": split}, find)
+            wanted = {"root": str(root), "annotations": annotations_digest(root), "split": split}
+            found = prepared(a.prepared, f"{root.name}-{split}", wanted, find)
             clips = load_manifest(found / "clips.json")
             if a.checkpoint is not None:
                 _check_labels(clips, self.labels, a.checkpoint)
             return clips
         per_class = a.train if split == "train" else a.test
-        wanted = {"split": split, "per_class": per_class, "seed": a.seed, "n_frames": n_frames}
+        drawn = {"split": split, "per_class": per_class, "seed": a.seed, "n_frames": n_frames}
 
         def build(folder: Path) -> None:
             generate_actions(folder, per_class, split=split, seed=a.seed, n_frames=n_frames)
 
-        return load_manifest(prepared(a.prepared, "actions", wanted, build) / f"{split}.json")
+        return load_manifest(prepared(a.prepared, "actions", drawn, build) / f"{split}.json")
 
     def limited(self, clips: Sequence[ActionClip]) -> list[ActionClip]:
         """The first of them, as many as the run wants."""
@@ -168,7 +170,7 @@ class Actions:
                 raise RunError(f"held-out clips cannot be joined: {error}") from error
             save_manifest(folder / "clips.json", clips)
 
-        known = {key: self.settings[key] for key in ("data_root", "test", "seed")}
+        known = {key: self.settings[key] for key in ("data_root", "annotations", "test", "seed")}
         return load_manifest(prepared(self.arguments.prepared, name, known | wanted, build) / "clips.json")
 
     def _trained(self) -> Path:

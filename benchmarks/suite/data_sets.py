@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,24 @@ from captum_ext.data.annotations import (
     read_ucf101_24_split,
 )
 
-__all__ = ["trimmed_clips", "untrimmed_videos"]
+__all__ = ["annotations_digest", "trimmed_clips", "untrimmed_videos"]
 
+_ANNOTATIONS = ("*.json", "*.pkl", "*.mat", "*.txt", "annotation/*.txt")
 _PICKLES = ("pyannot_with_class_names.pkl", "pyannot.pkl")
+
+
+def annotations_digest(root: Path) -> str:
+    """What the annotations at the top of a data set say, in 12 letters.
+
+    Part of what decides the figures: after a change, neither clips nor models nor results that belong to the
+    annotations as they were may be taken for those of the new ones.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(file for pattern in _ANNOTATIONS for file in root.glob(pattern) if file.is_file()):
+        digest.update(
+            hashlib.sha256(f"{file.relative_to(root)}".encode() + b"\0" + file.read_bytes()).digest()
+        )
+    return digest.hexdigest()[:12]
 
 
 def trimmed_clips(root: Path, split: str) -> list[ActionClip]:

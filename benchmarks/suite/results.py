@@ -107,7 +107,7 @@ class ResultsFolder:
             raise ResultsError(f"{self.folder} cannot hold results: {error}") from error
         names = sorted(earlier.keys() | wanted.keys())
         changed = [name for name in names if earlier.get(name) != wanted.get(name)]
-        if not resume and (has_results or changed):
+        if not resume and has_results:
             raise ResultsError(
                 f"{self.folder} holds the results of an earlier run; give --resume to go on with it, or "
                 "another --output."
@@ -116,7 +116,7 @@ class ResultsFolder:
             listed = ", ".join(f"{name}: {earlier.get(name)!r}, now {wanted.get(name)!r}" for name in changed)
             raise ResultsError(
                 f"{self.folder} belongs to a run with other settings ({listed}); give the same settings, or "
-                "another --output."
+                f"another --output{'' if has_results else f', or remove {file}: it has no results yet'}."
             )
 
     def append(self, rank: int, records: Iterable[Record]) -> None:

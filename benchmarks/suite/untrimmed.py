@@ -13,10 +13,11 @@ from torch import Tensor
 from benchmarks.suite.batches import Item
 from captum_ext.data import ActionClip, ClipTransform, Piece, join_actions, read_video, save_manifest
 
-__all__ = ["UntrimmedClips", "generate_untrimmed"]
+__all__ = ["RUN_FRAMES", "UntrimmedClips", "generate_untrimmed"]
 
 _PIECES = 7
-_PIECE_FRAMES = (8, 40)
+RUN_FRAMES = (8, 40)
+"""Fewest and most frames of an action in a generated video."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def generate_untrimmed(
     """Join runs of generated actions to videos whose length is a multiple of the window.
 
     Each video has seven runs of 8 to 40 frames, each of another class than the one before, so some classes
-    happen twice. Written with a manifest, ``clips.json``.
+    happen twice; the last run is longer by what the video lacks of a multiple. Written with a manifest,
+    ``clips.json``.
     """
     generator = np.random.default_rng([seed, n_videos])
     videos = []
@@ -116,7 +118,7 @@ def generate_untrimmed(
         for _ in range(_PIECES):
             others = [c for c in sources if not pieces or c.label != pieces[-1].clip.label]
             clip = others[generator.integers(len(others))]
-            n_frames = int(generator.integers(_PIECE_FRAMES[0], _PIECE_FRAMES[1] + 1))
+            n_frames = int(generator.integers(RUN_FRAMES[0], RUN_FRAMES[1] + 1))
             pieces.append(Piece(clip, int(generator.integers(clip.n_frames - n_frames + 1)), n_frames))
         missing = -sum(piece.n_frames for piece in pieces) % window
         last = pieces[-1]

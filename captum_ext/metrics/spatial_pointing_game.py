@@ -55,7 +55,8 @@ class SpatialPointingGame(FrameMean):
 
     References:
         Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 2018; Bargal et al., Excitation
-        Backprop for RNNs, CVPR 2018, section 5.1; Li et al., STEP, ICCV 2021, section 4.1.
+        Backprop for RNNs, CVPR 2018, section 5.1; Li et al., Towards Visually Explaining Video Understanding
+        Networks with Perturbation, WACV 2021, section 4.
     """
 
     higher_is_better: bool = True

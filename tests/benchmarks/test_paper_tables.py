@@ -61,6 +61,19 @@ def test_table_1_runs_on_ucf101_24(tmp_path, prepared):
     assert 0 < frames <= 16
 
 
+def test_changed_annotations_are_read_again_and_their_results_kept_apart(tmp_path, prepared, capsys):
+    root = real_data.ucf101_24(tmp_path)
+    given = ("--data-root", str(root), "--limit", "1")
+    run("ebr_table1", tmp_path / "out", prepared, *given)
+    names = (root / "testlist01.txt").read_text().split()
+    (root / "testlist01.txt").write_text("\n".join(names[1:]) + "\n")
+    assert _exit_code("ebr_table1", tmp_path / "out", prepared, *given, "--resume") == 1
+    assert "other settings (annotations: " in capsys.readouterr().err
+    run("ebr_table1", tmp_path / "new", prepared, *given)
+    assert {json.loads(line)["clip"] for line in _lines(tmp_path / "out")} == {names[0]}
+    assert {json.loads(line)["clip"] for line in _lines(tmp_path / "new")} == {names[2]}  # the next of its class
+
+
 def test_figure_7_has_a_picture_and_half_of_the_frames_on_each_side(tmp_path, prepared):
     run("ebr_figure7", tmp_path / "out", prepared)
     assert (tmp_path / "out" / "figure7.png").stat().st_size > 5000
@@ -153,10 +166,33 @@ def test_windows_that_touch_are_one_detection_ranked_by_its_mean_probability():
         labels=torch.tensor([1, 1, 0]),
     )
     windows = torch.tensor([[2, 4], [0, 2], [1, 2]])
-    found = _detections(series, windows, video=0, n_classes=2)
+    found = _detections(series, windows, video=0, n_frames=8, n_classes=2)
     assert found.windows.tolist() == [[1, 2], [2, 6]]
     assert found.labels.tolist() == [0, 1]
     assert found.scores.tolist() == pytest.approx([0.5, (0.3 + 0.4 + 0.9 + 0.8) / 4])
+
+
+def test_where_the_last_clip_of_a_video_overlaps_the_one_before_no_frame_counts_twice():
+    series = Series(
+        scores=torch.tensor([[0.1, 0.1, 0.2, 0.4], [0.4, 0.8, 0.6, 0.6]]),
+        videos=torch.tensor([0, 0]),
+        starts=torch.tensor([0, 2]),
+        labels=torch.tensor([0, 0]),
+    )
+    both = _detections(series, torch.tensor([[0, 4], [0, 4]]), video=0, n_frames=6, n_classes=1)
+    assert both.windows.tolist() == [[0, 6]]
+    assert both.scores.tolist() == pytest.approx([(0.1 + 0.1 + 0.3 + 0.6 + 0.6 + 0.6) / 6])
+    # The later clip's window begins, and ends, before that of the earlier clip.
+    series = Series(torch.rand(2, 4), series.videos, torch.tensor([0, 1]), series.labels)
+    apart = _detections(series, torch.tensor([[3, 4], [0, 1]]), video=0, n_frames=5, n_classes=1)
+    assert apart.windows.tolist() == [[1, 2], [3, 4]]
+
+
+def test_a_detection_does_not_reach_behind_a_video_shorter_than_a_clip():
+    series = Series(torch.tensor([[0.2, 0.4, 0.9, 0.9]]), *torch.tensor([[0], [0], [0]]))
+    found = _detections(series, torch.tensor([[0, 4]]), video=0, n_frames=2, n_classes=1)
+    assert found.windows.tolist() == [[0, 2]]
+    assert found.scores.tolist() == pytest.approx([0.3])
 
 
 def test_a_perfect_detector_has_an_ap_of_one_and_an_empty_one_of_zero():

@@ -163,7 +163,7 @@ def test_earlier_results_are_refused_without_resume(folder):
 
 def test_a_run_that_ended_before_its_first_result_can_begin_again(folder):
     ResultsFolder(folder.folder).begin(SETTINGS, resume=False)
-    with pytest.raises(ResultsError, match="another --output"):
+    with pytest.raises(ResultsError, match=r"seed: 3, now 4.*another --output, or remove .*run\.json"):
         ResultsFolder(folder.folder).begin(SETTINGS | {"seed": 4}, resume=False)
 
 
