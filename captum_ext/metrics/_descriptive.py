@@ -4,23 +4,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from captum_ext.metrics._summarised import SummarisedMetric
 from captum_ext.metrics.summary import Summary
 
 __all__ = ["Descriptive"]
 
 
-class Descriptive(Metric):
+class Descriptive(SummarisedMetric):
     """A metric that needs all examples at once: it counts them, and has no interval and no chance.
 
     A subclass defines ``update``, which adds to ``n``, and ``compute``.
     """
 
-    is_differentiable: bool = False
     higher_is_better: bool | None = None
-    full_state_update: bool = False
-    plot_lower_bound: float | None = 0.0
+    plot_upper_bound: float | None = None
 
     n: Tensor
 
@@ -35,7 +33,7 @@ class Descriptive(Metric):
             Summary: Floats; the interval and chance are NaN.
         """
         value = float(self.compute().mean())
-        with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self.sync_on_compute):
+        with self._synced():
             n = int(self.n)
         return Summary(value=value, n=n, low=torch.nan, high=torch.nan, chance=torch.nan)
 
