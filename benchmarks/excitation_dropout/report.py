@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ __all__ = ["Outcomes", "draw", "tables"]
 Outcomes = Mapping[tuple[str, float], Mapping[int, Outcome]]
 """Method and drop rate to seed to outcome."""
 
-_SEEDS = "Mean over seeds with Student's 95 % interval."
+_SEEDS = "Mean over seeds with Student's 95 % interval, cut off at 0 and 100 %."
 _HISTORY = {
     "neurons_on": "neurons on",
     "peak_p_eb": "peak p_EB",
@@ -62,7 +63,7 @@ def _accuracy_table(main: Mapping[str, Mapping[int, Outcome]]) -> Table:
         standard = main.get(STANDARD, {})
         both = [runs[s].final.accuracy - standard[s].final.accuracy for s in runs if s in standard]
         if method != STANDARD and both:
-            table.add(method, f"test - {STANDARD} (points)", over_seeds(both))
+            table.add(method, f"test - {STANDARD} (points)", over_seeds(both, (-1, 1)))
     return table
 
 
@@ -173,7 +174,8 @@ def _draw_history(axes: Axes, runs: Sequence[Outcome], name: str, label: str) ->
 
 
 def _draw_band(axes: Axes, x: Sequence[float], rows: Sequence[Sequence[float]], label: str) -> None:
-    _draw_cells(axes, x, [over_seeds(values) for values in zip(*rows, strict=True)], label)
+    cells = [over_seeds(values, (0, math.inf)) for values in zip(*rows, strict=True)]
+    _draw_cells(axes, x, cells, label)
 
 
 def _draw_cells(axes: Axes, x: Sequence[float], cells: Sequence[Cell], label: str) -> None:

@@ -32,8 +32,8 @@ _RATE = 0.5
 # (full, quick)
 _SIZES = {
     "seeds": (3, 2),
-    "train": (500, 400),
-    "test": (1000, 400),
+    "train": (500, 320),
+    "test": (1000, 300),
     "measured": (300, 200),
     "epochs": (12, 12),
     "image_size": (32, 16),

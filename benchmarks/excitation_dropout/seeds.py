@@ -16,8 +16,8 @@ _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 _NORMAL = 1.960
 
 
-def over_seeds(values: Sequence[float]) -> Cell:
-    """Mean with Student's 95 % interval; without one for a single run.
+def over_seeds(values: Sequence[float], bounds: tuple[float, float] = (0.0, 1.0)) -> Cell:
+    """Mean with Student's 95 % interval, cut off at the bounds; without one for a single run.
 
     A bootstrap over three runs would give intervals that are far too short.
     """
@@ -29,4 +29,4 @@ def over_seeds(values: Sequence[float]) -> Cell:
     if n == 1:
         return Cell(mean, 1)
     half = (_T[n - 2] if n - 2 < len(_T) else _NORMAL) * float(kept.std()) / n**0.5
-    return Cell(mean, n, (mean - half, mean + half))
+    return Cell(mean, n, (max(mean - half, bounds[0]), min(mean + half, bounds[1])))

@@ -125,7 +125,9 @@ def test_the_interval_over_seeds_is_students():
     cell = over_seeds([0.1, 0.2, 0.4])
     mean, sd = 0.7 / 3, math.sqrt(sum((v - 0.7 / 3) ** 2 for v in (0.1, 0.2, 0.4)) / 2)
     assert cell.value == pytest.approx(mean)
-    assert cell.interval == pytest.approx((mean - 4.303 * sd / 3**0.5, mean + 4.303 * sd / 3**0.5))
+    half = 4.303 * sd / 3**0.5
+    assert cell.interval == pytest.approx((0, mean + half))  # cut off: a share is not below 0
+    assert over_seeds([0.1, 0.2, 0.4], (-1, 1)).interval == pytest.approx((mean - half, mean + half))
     assert over_seeds([0.3]).interval is None
     assert over_seeds([0.3, math.nan]).n == 1
     assert math.isnan(over_seeds([math.nan]).value)
