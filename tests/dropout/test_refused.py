@@ -339,6 +339,16 @@ def test_sharded_weights_are_refused():
         attach(nn.Sequential(Sharded()), "0.drop")
 
 
+def test_a_layer_can_be_replaced_once_at_a_time():
+    net, _, _ = made(Net)
+    original = net.drop
+    with attach(net, "drop"), pytest.raises(ValueError, match="replaced already"):
+        attach(net, "drop")
+    assert net.drop is original
+    with attach(net, "drop"):
+        pass
+
+
 def test_alpha_dropout_is_refused():
     net = nn.Sequential(nn.Linear(5, 12), nn.SELU(), nn.AlphaDropout(0.1), nn.Linear(12, 4))
     with pytest.raises(ValueError, match="AlphaDropout"):
