@@ -34,9 +34,10 @@ def test_an_operation_without_a_rule_is_named():
         train(net, x, y)
 
 
-def test_or_the_layer_acts_as_standard_dropout_and_says_so_once():
+@pytest.mark.parametrize("n", ["layer", "active"])
+def test_or_the_layer_acts_as_standard_dropout_and_says_so_once(n):
     net, x, y = made(Cosine, n=400)
-    with attach(net, "drop", p=0.25, strict=False) as dropout:
+    with attach(net, "drop", p=0.25, n=n, strict=False) as dropout:
         layer = dropout.layers["drop"]
         dropout.arm(y)
         with pytest.warns(UserWarning, match="acts as standard dropout"):
