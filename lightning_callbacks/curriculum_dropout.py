@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
+from captum_ext.dropout import ExcitationDropoutLayer
 from captum_ext.dropout.keep import check_drop_rate
 from captum_ext.dropout.swap import find_module
 from lightning_callbacks._lightning import Callback
@@ -57,6 +58,7 @@ class CurriculumDropout(Callback):
         check_drop_rate(0.5 if p is None else p)
         self.p, self.log_rate = p, log
         self.schedule = RateSchedule(gamma)
+        self._dropouts: dict[str, nn.modules.dropout._DropoutNd] = {}
         self._own_rates: dict[str, float] = {}
         self._module: LightningModule | None = None
         self._trainer: Trainer | None = None
@@ -82,11 +84,8 @@ class CurriculumDropout(Callback):
         self._detach()
 
     def _attach(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for name in self.layers:
-            layer = find_module(pl_module, name)
-            if not isinstance(layer, nn.modules.dropout._DropoutNd):
-                raise ValueError(f"layer {name!r} is {type(layer).__name__}, which has no drop rate to set")
-            self._own_rates[name] = layer.p
+        self._dropouts = {name: self._dropout(pl_module, name) for name in self.layers}
+        self._own_rates = {name: layer.p for name, layer in self._dropouts.items()}
         if getattr(pl_module, "_compiler_ctx", None) is not None:
             warnings.warn(
                 "the model is compiled, and the rate that CurriculumDropout sets is a constant of compiled "
@@ -99,22 +98,30 @@ class CurriculumDropout(Callback):
     def _detach(self) -> None:
         if self._module is not None:
             stop_acting(self._module, self)
-            for name, rate in self._own_rates.items():
-                self._dropout(name).p = rate
+            for name, layer in self._dropouts.items():
+                layer.p = self._own_rates[name]
         self._module = self._trainer = None
-        self._own_rates.clear()
+        self._dropouts.clear()
 
-    def _dropout(self, name: str) -> nn.modules.dropout._DropoutNd:
-        assert self._module is not None  # noqa: S101
-        layer = find_module(self._module, name)
-        assert isinstance(layer, nn.modules.dropout._DropoutNd)  # noqa: S101
+    @staticmethod
+    def _dropout(module: nn.Module, name: str) -> nn.modules.dropout._DropoutNd:
+        layer = find_module(module, name)
+        if isinstance(layer, ExcitationDropoutLayer):
+            raise ValueError(
+                f"layer {name!r} belongs to ExcitationDropout, which sets its rate; pass gamma= there instead"
+            )
+        if not isinstance(layer, nn.modules.dropout._DropoutNd):
+            raise ValueError(f"layer {name!r} is {type(layer).__name__}, which has no drop rate to set")
         return layer
 
     def before_step(self, batch: Any) -> None:
         """Set the rates for a training step."""
         assert self._trainer is not None  # noqa: S101
+        assert self._module is not None  # noqa: S101
         for name, own in self._own_rates.items():
-            self._dropout(name).p = self.schedule.rate(own if self.p is None else self.p, self._trainer)
+            self._dropout(self._module, name).p = self.schedule.rate(
+                own if self.p is None else self.p, self._trainer
+            )
 
     def after_step(self, completed: bool) -> None:
         """Leave the rates until the next step."""
@@ -124,5 +131,5 @@ class CurriculumDropout(Callback):
     ) -> None:
         """Log the rates."""
         if self.log_rate and self._module is not None:
-            rates = {f"curriculum_dropout/{name}/p": self._dropout(name).p for name in self.layers}
+            rates = {f"curriculum_dropout/{name}/p": layer.p for name, layer in self._dropouts.items()}
             pl_module.log_dict(rates, on_step=True, on_epoch=False, batch_size=1)

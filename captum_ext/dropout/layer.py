@@ -216,15 +216,15 @@ class ExcitationDropoutLayer(nn.Dropout):
         inner = tuple(range(2, h.dim())) if self.unit == "channel" else ()
         shape = (*h.shape[:2], *[1] * len(inner)) if inner else h.shape
         n_units = math.prod(shape[1:]) * rows_per_example
+        n: int | Tensor = n_units
+        if p_eb is not None and self.n == "active":
+            is_on = (h != 0).any(inner, keepdim=True) if inner else h != 0
+            per_row = is_on.sum(tuple(range(1, h.dim())), keepdim=True)
+            n = (per_row * rows_per_example).clamp(min=2)
         if p_eb is None:
             p_eb = torch.full(shape, 1 / n_units, dtype=torch.float32, device=h.device)
         elif inner:
             p_eb = p_eb.sum(inner, keepdim=True)
-        n: int | Tensor = n_units
-        if self.n == "active":
-            is_on = (h != 0).any(inner, keepdim=True) if inner else h != 0
-            per_row = is_on.sum(tuple(range(1, h.dim())), keepdim=True)
-            n = (per_row * rows_per_example).clamp(min=2)
         keep = excitation_keep_mask(p_eb, self.p, n, self.inverse)
         probability = None
         if self.rescale in ("unit", "mass"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 from torch import Tensor, nn
 
@@ -32,6 +33,7 @@ def dropout_names(model: nn.Module) -> list[str]:
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _CHANNELS = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_SWAPPED_IN: WeakSet[nn.Module] = WeakSet()
 _REFUSED = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
@@ -84,6 +86,8 @@ class Swap:
                 f"layer {name!r} is {type(self._original).__name__}, which keeps mean and variance of SELU "
                 "networks; no other dropout can take its place"
             )
+        if self._original in _SWAPPED_IN:
+            raise ValueError(f"layer {name!r} has been replaced already, by another attachment or callback")
         self._parent, self._leaf = find_module(model, name.rpartition(".")[0]), name.rpartition(".")[2]
         self._takes_place = isinstance(self._original, _DROPOUTS)
         rate = getattr(self._original, "p", None) if self._takes_place else None
@@ -91,6 +95,7 @@ class Swap:
         self.layer.train(self._original.training)
         self._hook = None
         if self._takes_place:
+            _SWAPPED_IN.add(self.layer)
             setattr(self._parent, self._leaf, self.layer)
         else:
             self._hook = self._original.register_forward_hook(_Follow(self._original, self.layer, name))

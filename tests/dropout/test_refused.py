@@ -34,9 +34,10 @@ def test_an_operation_without_a_rule_is_named():
         train(net, x, y)
 
 
-def test_or_the_layer_acts_as_standard_dropout_and_says_so_once():
+@pytest.mark.parametrize("n", ["layer", "active"])
+def test_or_the_layer_acts_as_standard_dropout_and_says_so_once(n):
     net, x, y = made(Cosine, n=400)
-    with attach(net, "drop", p=0.25, strict=False) as dropout:
+    with attach(net, "drop", p=0.25, n=n, strict=False) as dropout:
         layer = dropout.layers["drop"]
         dropout.arm(y)
         with pytest.warns(UserWarning, match="acts as standard dropout"):
@@ -337,6 +338,16 @@ def test_sharded_weights_are_refused():
 
     with pytest.raises(ValueError, match="sharded"):
         attach(nn.Sequential(Sharded()), "0.drop")
+
+
+def test_a_layer_can_be_replaced_once_at_a_time():
+    net, _, _ = made(Net)
+    original = net.drop
+    with attach(net, "drop"), pytest.raises(ValueError, match="replaced already"):
+        attach(net, "drop")
+    assert net.drop is original
+    with attach(net, "drop"):
+        pass
 
 
 def test_alpha_dropout_is_refused():

@@ -16,7 +16,7 @@ from captum_ext.dropout import (
     attach_adaptive,
     curriculum_drop_rate,
 )
-from lightning_callbacks import AdaptiveDropout, CurriculumDropout
+from lightning_callbacks import AdaptiveDropout, CurriculumDropout, ExcitationDropout
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*is deprecated")
 
@@ -69,6 +69,16 @@ def test_the_rate_is_restored_after_an_exception():
     module.on_train_epoch_end = lambda: 1 / 0
     with pytest.raises(ZeroDivisionError):
         trainer(callbacks=[CurriculumDropout("net.drop")]).fit(module)
+    assert module.net.drop.p == 0.5
+
+
+@pytest.mark.parametrize("first", ["curriculum", "excitation"])
+def test_the_rate_of_an_excitation_dropout_layer_is_its_own(first):
+    callbacks = [CurriculumDropout("net.drop"), ExcitationDropout("net.drop")]
+    module = Module()
+    with pytest.raises(ValueError, match=r"belongs to ExcitationDropout.*gamma="):
+        trainer(callbacks=callbacks if first == "curriculum" else callbacks[::-1]).fit(module)
+    assert type(module.net.drop) is nn.Dropout
     assert module.net.drop.p == 0.5
 
 
