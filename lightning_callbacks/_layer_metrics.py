@@ -41,7 +41,7 @@ def layer_metrics(num_units: int, num_bins: int, compression: Sequence[Order]) -
     Returns:
         dict: name to metric.
     """
-    return {
+    metrics: dict[str, Metric] = {
         "neurons_on": NeuronsOn(),
         "neurons_ever_on": NeuronsEverOn(num_units),
         "dead_neurons": DeadNeurons(num_units),
@@ -50,7 +50,8 @@ def layer_metrics(num_units: int, num_bins: int, compression: Sequence[Order]) -
         "entropy_activations_histogram": HistogramEntropy(num_units, num_bins),
         "entropy_p_eb_shannon": ShannonEntropy(),
         "entropy_p_eb_histogram": HistogramEntropy(num_units, num_bins),
-    } | {f"compression_{order}": CompressionResilience(order) for order in compression}
+    }
+    return metrics | {f"compression_{order}": CompressionResilience(order) for order in compression}
 
 
 def update_layer_metrics(
