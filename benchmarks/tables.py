@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from captum_ext.metrics.functional import bootstrap_interval
 
@@ -39,20 +40,31 @@ class Cell:
         return cls(float(kept.mean()), len(kept), bootstrap_interval(kept, generator=generator))
 
     @classmethod
-    def ratio(cls, parts: Tensor, wholes: Tensor) -> Cell:
+    def ratio(cls, parts: Tensor, wholes: Tensor, labels: Tensor | None = None) -> Cell:
         """Sum of the parts over sum of the wholes, such as hits over frames, one of each per clip.
 
-        The bootstrap draws clips, since the frames of one clip are not independent.
+        With the clips' labels the mean over classes of that ratio. The bootstrap draws clips, since the
+        frames of one clip are not independent; a class that a resample lacks is left out of its mean.
         """
         kept = wholes > 0
         if not bool(kept.any()):
             return cls(float("nan"), 0)
-        parts, wholes = parts[kept].double(), wholes[kept].double()
-        n = len(parts)
-        drawn = torch.randint(n, (1000, n), generator=torch.Generator().manual_seed(0))
-        resampled = parts[drawn].sum(1) / wholes[drawn].sum(1)
+        n = int(kept.sum())
+        classes = torch.zeros(n, dtype=torch.int64) if labels is None else labels[kept].long()
+        of_class = F.one_hot(classes).double()
+        counts = torch.stack([parts[kept], wholes[kept]]).double()
+
+        def mean(times: Tensor) -> Tensor:
+            part, whole = (counts * times) @ of_class
+            found: Tensor = (part / whole).nanmean()
+            return found
+
+        generator = torch.Generator().manual_seed(0)
+        # One resample at a time: all at once may not fit into memory.
+        draws = (torch.randint(n, (n,), generator=generator) for _ in range(1000))
+        resampled = torch.stack([mean(torch.bincount(drawn, minlength=n).double()) for drawn in draws])
         low, high = resampled.quantile(resampled.new_tensor([0.025, 0.975])).tolist()
-        return cls(float(parts.sum() / wholes.sum()), n, (low, high))
+        return cls(float(mean(torch.ones(n, dtype=torch.float64))), n, (low, high))
 
     @classmethod
     def exact(cls, values: Tensor) -> Cell:

@@ -11,24 +11,15 @@ With ``--data-root``: UCF101-24 (docs/annotations.md says which files).
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-
-import torch
-from torch import Tensor
 
 from benchmarks.ebr.methods import frame_methods, recurrent_methods
 from benchmarks.suite.actions import N_FRAMES, Actions
-from benchmarks.suite.batches import Batch
 from benchmarks.suite.clips import ActionClips
-from benchmarks.suite.evaluation import Evaluated, Experiment, Explained, Measures
+from benchmarks.suite.evaluation import Evaluated, Experiment
 from benchmarks.suite.options import add_run_options
+from benchmarks.suite.spatial_pointing import CENTRE, RANDOM, SpatialPointing
 from benchmarks.suite.study import Study, run_study
 from benchmarks.tables import Cell, Table
-from captum_ext.metrics.functional import (
-    spatial_pointing_center,
-    spatial_pointing_chance,
-    spatial_pointing_game,
-)
 
 __all__ = ["add_arguments", "run"]
 
@@ -47,70 +38,40 @@ def run(arguments: argparse.Namespace) -> None:
     clips = actions.limited(actions.clips("test"))
     source = ActionClips(clips, actions.transform, N_FRAMES)
     size = actions.transform.crop_size
-    radius = _PAPER_RADIUS * min(size) / _PAPER_HEIGHT
-
-    def measure(batch: Batch, explained: Explained) -> Measures:
-        assert explained.maps is not None  # noqa: S101 - every method here says where
-        found = spatial_pointing_game(explained.maps.cpu(), batch.boxes, size, radius)
-        return _counts(found.hits, found.valid, batch)
-
-    def baselines(batch: Batch) -> Mapping[str, Measures]:
-        center = spatial_pointing_center(batch.boxes, size, radius)
-        chance = spatial_pointing_chance(batch.boxes, size, radius).nan_to_num(0.0)
-        return {
-            "random point (exact)": _counts(chance, center.valid, batch),
-            "centre": _counts(center.hits, center.valid, batch),
-        }
+    pointing = SpatialPointing(size, _PAPER_RADIUS * min(size) / _PAPER_HEIGHT)
 
     def experiment(with_methods: bool) -> Experiment:
         if not with_methods:
-            return Experiment(source, {}, measure, baselines)
+            return Experiment(source, {}, pointing.measure, pointing.baselines)
         cnn_lstm, frame_cnn = actions.cnn_lstm(), actions.frame_cnn()
         methods = recurrent_methods(cnn_lstm)
         if frame_cnn is not None:
             methods |= frame_methods(frame_cnn)
         models = [model for model in (cnn_lstm, frame_cnn) if model is not None]
         wanted = {name: methods[name] for name in _ROWS if name in methods}
-        return Experiment(source, wanted, measure, baselines, models)
+        return Experiment(source, wanted, pointing.measure, pointing.baselines, models)
 
     def tables(evaluated: Evaluated) -> list[Table]:
-        return [_table(evaluated, radius, size)]
+        return [_table(evaluated, pointing)]
 
     run_study(Study("ebr_table1", actions.settings, actions.about, experiment, tables), arguments)
 
 
-def _counts(hits: Tensor, valid: Tensor, batch: Batch) -> Measures:
-    hits = hits.double() * valid
-    return {"hits": hits.sum(1), "frames": valid.sum(1), "label": batch.labels.cpu()}
-
-
-def _table(evaluated: Evaluated, radius: float, size: tuple[int, int]) -> Table:
+def _table(evaluated: Evaluated, pointing: SpatialPointing) -> Table:
     of_frames, of_classes = "all frames (%)", "mean over classes (%)"
-    n_clips, n_frames = len(evaluated.values("centre", "frames")), evaluated.values("centre", "frames").sum()
+    n_clips, n_frames = pointing.counted(evaluated)
+    height, width = pointing.size
     table = Table(
         "EB-R Table 1: pointing in space",
         [of_frames, of_classes],
-        f"{int(n_frames)} frames with a box in {n_clips} clips; a hit is less than {radius:g} pixels from "
-        f"the box on {size[0]} x {size[1]} frames; 95 % bootstrap intervals over clips. "
+        f"{n_frames} frames with a box in {n_clips} clips; a hit is less than {pointing.radius:g} pixels "
+        f"from the box on {height} x {width} frames; 95 % bootstrap intervals over clips. "
         "The paper, UCF101-24 with VGG-16: EB 55.8, EB-R 61.5, cEB 37.0, cEB-R 39.1, BP 37.3, BP-R 39.2.",
     )
-    for row in ("random point (exact)", "centre", *_ROWS):
-        if row not in evaluated.cells():
-            continue
-        hits, counted = evaluated.values(row, "hits"), evaluated.values(row, "frames")
-        cell = Cell.ratio(hits, counted)
-        table.add(row, of_frames, Cell(cell.value, cell.n) if row.endswith("(exact)") else cell)
-        table.add(row, of_classes, _of_classes(hits, counted, evaluated.values(row, "label")))
+    for row in (RANDOM, CENTRE, *_ROWS):
+        if row in evaluated.cells():
+            table.add(row, of_frames, pointing.rate(evaluated, row))
+            table.add(row, of_classes, pointing.rate(evaluated, row, by_class=True))
     for column in table.columns:
         table.add("oracle", column, Cell(1.0, n_clips))
     return table
-
-
-def _of_classes(hits: Tensor, counted: Tensor, label: Tensor) -> Cell:
-    """Every class counts the same."""
-    n_classes = int(label.max()) + 1
-    sums = torch.zeros(2, n_classes, dtype=torch.float64)
-    sums.index_add_(1, label.long(), torch.stack([hits, counted]))
-    seen = sums[1] > 0
-    shares = sums[0, seen] / sums[1, seen]
-    return Cell(float(shares.mean()), len(shares))

@@ -14,28 +14,21 @@ count.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
-
-from torch import Tensor
+from collections.abc import Callable, Sequence
 
 from benchmarks.captioning.methods import Ground, methods
 from benchmarks.captioning.training import TRANSFORM
 from benchmarks.ebr.captions import Captions
 from benchmarks.suite.batches import Batch
-from benchmarks.suite.evaluation import Evaluated, Experiment, Explained, Measures
+from benchmarks.suite.evaluation import Evaluated, Experiment, Explained
 from benchmarks.suite.options import add_run_options
+from benchmarks.suite.spatial_pointing import CENTRE, RANDOM, SpatialPointing
 from benchmarks.suite.study import Study, run_study
 from benchmarks.tables import Cell, Table
-from captum_ext.metrics.functional import (
-    spatial_pointing_center,
-    spatial_pointing_chance,
-    spatial_pointing_game,
-)
 
 __all__ = ["add_arguments", "run"]
 
-_SIZE = TRANSFORM.crop_size
-_TOLERANCE = 0.0
+_POINTING = SpatialPointing(TRANSFORM.crop_size, radius=0.0)
 _ROWS = ("cEB-R", "EB-R", "caption-guided saliency", "Grad-CAM", "BP-R")
 
 
@@ -51,11 +44,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     def experiment(with_methods: bool) -> Experiment:
         if not with_methods:
-            return Experiment(captions.source, {}, _measure, _baselines)
+            return Experiment(captions.source, {}, _POINTING.measure, _POINTING.baselines)
         model = captions.captioner()
         ground = methods(model)
         cells = {name: _of_phrases(ground[name]) for name in _ROWS}
-        return Experiment(captions.source, cells, _measure, _baselines, [model])
+        return Experiment(captions.source, cells, _POINTING.measure, _POINTING.baselines, [model])
 
     run_study(Study("ebr_table5", captions.settings, captions.about, experiment, _tables), arguments)
 
@@ -71,38 +64,18 @@ def _of_phrases(ground: Ground) -> Callable[[Batch], Explained]:
     return explain
 
 
-def _measure(batch: Batch, explained: Explained) -> Measures:
-    assert explained.maps is not None  # noqa: S101 - every method here says where
-    found = spatial_pointing_game(explained.maps.cpu(), batch.boxes, _SIZE, _TOLERANCE)
-    return _counts(found.hits, found.valid)
-
-
-def _baselines(batch: Batch) -> Mapping[str, Measures]:
-    center = spatial_pointing_center(batch.boxes, _SIZE, _TOLERANCE)
-    chance = spatial_pointing_chance(batch.boxes, _SIZE, _TOLERANCE).nan_to_num(0.0)
-    return {
-        "random point (exact)": _counts(chance, center.valid),
-        "centre": _counts(center.hits, center.valid),
-    }
-
-
-def _counts(hits: Tensor, valid: Tensor) -> Measures:
-    return {"hits": (hits.double() * valid).sum(1), "frames": valid.sum(1)}
-
-
 def _tables(evaluated: Evaluated) -> Sequence[Table]:
     column = "noun phrases (%)"
-    frames = evaluated.values("centre", "frames")
+    n_phrases, n_frames = _POINTING.counted(evaluated)
     table = Table(
         "EB-R Table 5: noun phrases point at their boxes",
         [column],
-        f"{len(frames)} phrases, {int(frames.sum())} frames; a hit is a point inside a box of the phrase; "
+        f"{n_phrases} phrases, {n_frames} frames; a hit is a point inside a box of the phrase; "
         "95 % bootstrap intervals over phrases. The paper, Flickr30k Entities: random 26.8, centre 49.2, "
         "caption-guided saliency 50.1, cEB-R 51.2.",
     )
-    for row in ("random point (exact)", "centre", *_ROWS):
+    for row in (RANDOM, CENTRE, *_ROWS):
         if row in evaluated.cells():
-            cell = Cell.ratio(evaluated.values(row, "hits"), evaluated.values(row, "frames"))
-            table.add(row, column, Cell(cell.value, cell.n) if row.endswith("(exact)") else cell)
-    table.add("oracle", column, Cell(1.0, len(frames)))
+            table.add(row, column, _POINTING.rate(evaluated, row))
+    table.add("oracle", column, Cell(1.0, n_phrases))
     return [table]

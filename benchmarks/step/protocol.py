@@ -10,8 +10,19 @@ from benchmarks.suite.actions import N_FRAMES, Actions
 from benchmarks.suite.batches import Batch, ClipSource
 from benchmarks.suite.clips import ActionClips
 from benchmarks.suite.evaluation import Evaluated, Experiment, Explained, Measures
+from benchmarks.suite.spatial_pointing import SpatialPointing
 
-__all__ = ["GT_FRAMES", "cell_of", "experiment_of", "joined_clips", "networks_in"]
+__all__ = [
+    "GT_FRAMES",
+    "cell_of",
+    "experiment_of",
+    "joined_clips",
+    "networks_in",
+    "pointing_caption",
+    "pointing_on",
+]
+
+_PAPER_RADIUS, _PAPER_SIZE = 7.0, 112
 
 GT_FRAMES = 6
 """Frames of the class in a clip of 16."""
@@ -56,3 +67,19 @@ def experiment_of(
 def networks_in(evaluated: Evaluated) -> list[str]:
     """The networks that were explained."""
     return [name for name in NAMES if any(cell.startswith(f"{name}: ") for cell in evaluated.cells())]
+
+
+def pointing_on(size: tuple[int, int]) -> SpatialPointing:
+    """S-PT: the paper's 7 pixels on frames of 112 x 112, for frames of this size (H, W)."""
+    return SpatialPointing(size, _PAPER_RADIUS * min(size) / _PAPER_SIZE)
+
+
+def pointing_caption(pointing: SpatialPointing, evaluated: Evaluated) -> str:
+    """What was counted, and what a hit is."""
+    n_clips, n_frames = pointing.counted(evaluated)
+    height, width = pointing.size
+    return (
+        f"{n_clips} clips rand+GT+rand, the {n_frames} frames of the class's own action; a hit is a point "
+        f"less than {pointing.radius:g} pixels from the box on {height} x {width} frames; 95 % bootstrap "
+        "intervals over clips."
+    )

@@ -28,10 +28,17 @@ from benchmarks.step.options import (
     add_rise_options,
     settings_of,
 )
-from benchmarks.step.protocol import cell_of, experiment_of, joined_clips, networks_in
-from benchmarks.step.spatial_pointing import CENTRE, RANDOM, SpatialPointing
+from benchmarks.step.protocol import (
+    cell_of,
+    experiment_of,
+    joined_clips,
+    networks_in,
+    pointing_caption,
+    pointing_on,
+)
 from benchmarks.suite.actions import Actions
 from benchmarks.suite.evaluation import Evaluated
+from benchmarks.suite.spatial_pointing import CENTRE, RANDOM, SpatialPointing
 from benchmarks.suite.study import Study, run_study
 from benchmarks.tables import Cell, Table
 
@@ -50,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Explain joined clips and point."""
     actions = Actions(arguments)
-    pointing = SpatialPointing(actions.transform.crop_size)
+    pointing = pointing_on(actions.transform.crop_size)
 
     def methods(network: Network) -> Mapping[str, Method]:
         found = every_method(network, arguments)
@@ -70,8 +77,8 @@ def _table(evaluated: Evaluated, pointing: SpatialPointing) -> Table:
     table = Table(
         "STEP Table 3: pointing in space (S-PT)",
         list(columns.values()),
-        f"{pointing.caption(evaluated)} The paper, UCF101-24 with R(2+1)D / VGG16-LSTM: Grad-CAM 47.5 / "
-        "35.5, SaliencyTubes 41.4 / -, EB-R - / 46.5, EP-3D 47.6 / 47.2, STEP 56.7 / 52.7.",
+        f"{pointing_caption(pointing, evaluated)} The paper, UCF101-24 with R(2+1)D / VGG16-LSTM: "
+        "Grad-CAM 47.5 / 35.5, SaliencyTubes 41.4 / -, EB-R - / 46.5, EP-3D 47.6 / 47.2, STEP 56.7 / 52.7.",
     )
     for column in columns.values():
         table.add(RANDOM, column, pointing.rate(evaluated, RANDOM))
@@ -81,5 +88,5 @@ def _table(evaluated: Evaluated, pointing: SpatialPointing) -> Table:
             if cell_of(network, row) in evaluated.cells():
                 table.add(row, column, pointing.rate(evaluated, cell_of(network, row)))
     for column in columns.values():
-        table.add("oracle", column, Cell(1.0, len(evaluated.values(CENTRE, "frames"))))
+        table.add("oracle", column, Cell(1.0, pointing.counted(evaluated)[0]))
     return table

@@ -21,10 +21,17 @@ from benchmarks.ebr.methods import Method
 from benchmarks.step.methods import PERTURBATIONS, perturbations
 from benchmarks.step.networks import Network
 from benchmarks.step.options import add_area_options, add_optimisation_options, settings_of
-from benchmarks.step.protocol import cell_of, experiment_of, joined_clips, networks_in
-from benchmarks.step.spatial_pointing import CENTRE, RANDOM, SpatialPointing
+from benchmarks.step.protocol import (
+    cell_of,
+    experiment_of,
+    joined_clips,
+    networks_in,
+    pointing_caption,
+    pointing_on,
+)
 from benchmarks.suite.actions import Actions
 from benchmarks.suite.evaluation import Evaluated
+from benchmarks.suite.spatial_pointing import CENTRE, RANDOM, SpatialPointing
 from benchmarks.suite.study import Study, run_study
 from benchmarks.tables import Cell, Table
 
@@ -43,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Explain joined clips by masks and look at the masks."""
     actions = Actions(arguments)
-    pointing = SpatialPointing(actions.transform.crop_size)
+    pointing = pointing_on(actions.transform.crop_size)
 
     def methods(network: Network) -> Mapping[str, Method]:
         return perturbations(network, arguments)
@@ -66,10 +73,11 @@ def _table(
     table = Table(
         f"STEP Table 4: methods for smoothness, {network}",
         [_S_PT, *columns.values()],
-        f"{pointing.caption(evaluated)} Change per frame: mean absolute difference of a mask between "
-        "neighbouring frames, as a share of the mask's mean. Kept: probability of the class with what the "
-        "mask shows. The paper's S-PT, UCF101-24 with R(2+1)D / VGG16-LSTM: EP-3D 47.6 / 47.2, EP-3D-Evenly "
-        "47.4 / 53.2, EP-3D (dt = 1, 2, 3) 48.5, 47.9, 50.3 / 51.1, 52.6, 54.3, STEP 56.7 / 52.7.",
+        f"{pointing_caption(pointing, evaluated)} Change per frame: mean absolute difference of a mask "
+        "between neighbouring frames, as a share of the mask's mean. Kept: probability of the class with "
+        "what the mask shows. The paper's S-PT, UCF101-24 with R(2+1)D / VGG16-LSTM: EP-3D 47.6 / 47.2, "
+        "EP-3D-Evenly 47.4 / 53.2, EP-3D (dt = 1, 2, 3) 48.5, 47.9, 50.3 / 51.1, 52.6, 54.3, STEP 56.7 / "
+        "52.7.",
     )
     table.add(RANDOM, _S_PT, pointing.rate(evaluated, RANDOM))
     table.add(CENTRE, _S_PT, pointing.rate(evaluated, CENTRE))
@@ -86,5 +94,5 @@ def _table(
             found = Cell.of(evaluated.values(cell, measure))
             if found.n:
                 table.add(row, column, found)
-    table.add("oracle", _S_PT, Cell(1.0, len(evaluated.values(CENTRE, "frames"))))
+    table.add("oracle", _S_PT, Cell(1.0, pointing.counted(evaluated)[0]))
     return table

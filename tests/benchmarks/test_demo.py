@@ -72,6 +72,26 @@ def test_a_cell_counts_no_missing_clips_and_is_seeded():
     assert 0 <= low <= 0.75 <= high <= 1
 
 
+def test_a_ratio_draws_clips_and_not_their_frames():
+    hits, frames = torch.tensor([3.0, 0.0, 2.0, 0.0]), torch.tensor([4, 2, 2, 0])
+    cell = Cell.ratio(hits, frames)
+    assert (cell.value, cell.n) == (5 / 8, 3)  # the last clip has no frame that counts
+    drawn = torch.randint(3, (1000, 3), generator=torch.Generator().manual_seed(0))
+    shares = sorted(float(hits[d].sum() / frames[d].sum()) for d in drawn)
+    assert cell.interval == pytest.approx((shares[25], shares[-26]), abs=0.02)
+    alike = Cell.ratio(torch.tensor([1.0, 2.0]), torch.tensor([2, 4]))
+    assert alike.interval == (0.5, 0.5)
+
+
+def test_in_a_mean_over_classes_every_class_counts_the_same():
+    hits, frames = torch.tensor([9.0, 9.0, 0.0]), torch.tensor([9, 9, 9])
+    cell = Cell.ratio(hits, frames, torch.tensor([4.0, 4.0, 7.0]))
+    assert (cell.value, cell.n) == (0.5, 3)
+    # A resample has both classes, or one of them.
+    assert cell.interval == (0.0, 1.0)
+    assert Cell.ratio(hits, frames, torch.tensor([0.0, 0.0, 0.0])) == Cell.ratio(hits, frames)
+
+
 def test_a_table_prints_missing_cells_as_dashes():
     table = Table("Title", ["a (%)", "b (%)"], "Caption.")
     table.add("method", "b (%)", Cell(0.5, 7, (0.25, 0.75)))

@@ -71,6 +71,7 @@ def test_changed_annotations_are_read_again_and_their_results_kept_apart(tmp_pat
     assert "other settings (annotations: " in capsys.readouterr().err
     run("ebr_table1", tmp_path / "new", prepared, *given)
     assert {json.loads(line)["clip"] for line in _lines(tmp_path / "out")} == {names[0]}
+    # The next of its class is the first one now.
     assert {json.loads(line)["clip"] for line in _lines(tmp_path / "new")} == {names[2]}
 
 

@@ -14,7 +14,7 @@ from benchmarks.__main__ import main
 from benchmarks.registry import BENCHMARKS
 from benchmarks.step.methods import PERTURBATIONS, every_method, perturbations
 from benchmarks.step.networks import Network
-from benchmarks.step.spatial_pointing import SpatialPointing
+from benchmarks.step.protocol import pointing_on
 from benchmarks.suite.batches import Batch
 from benchmarks.suite.evaluation import Explained
 from captum_ext.attr import SpatioTemporalExtremalPerturbation
@@ -251,7 +251,7 @@ def test_values_of_a_perturbation_are_those_of_its_masks():
 
 
 def test_pointing_in_space_counts_frames_with_a_box_within_the_scaled_radius():
-    pointing = SpatialPointing((56, 84))
+    pointing = pointing_on((56, 84))
     assert pointing.radius == 3.5  # 7 pixels of 112
     maps = torch.zeros(2, 3, 56, 84)
     boxes = torch.full((2, 3, 1, 4), torch.nan)
