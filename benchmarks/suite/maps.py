@@ -23,7 +23,8 @@ class MapFolder:
     """Maps of each clip as float16 in ``CLIP.safetensors``, one tensor per method.
 
     Each map is divided by its largest magnitude, which is kept beside it in float32: the masses of Excitation
-    Backprop are too small for float16 as they are.
+    Backprop are too small for float16 as they are. Scores of frames, (T,), are few and stay float32: in
+    float16 probabilities close to 1 would be ties, and the first of them the peak.
 
     Args:
         folder (Path): made when the first clip is saved.
@@ -44,10 +45,7 @@ class MapFolder:
         file = self._file(clip_id)
         added: dict[str, Tensor] = {}
         for method, values in maps.items():
-            values = values.detach().float()
-            peak = values.abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
-            added[method] = (values / peak).half().cpu().contiguous()
-            added[f"{method}/peak"] = peak.cpu()
+            added[method], added[f"{method}/peak"] = _packed(values.detach().float().cpu().contiguous())
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             stored = load_file(file) if file.exists() else {}
@@ -98,3 +96,11 @@ class MapFolder:
 
     def _file(self, clip_id: str) -> Path:
         return self.folder / f"{quote(clip_id, safe='')}.safetensors"
+
+
+def _packed(values: Tensor) -> tuple[Tensor, Tensor]:
+    """What is stored, and what it is multiplied by when it is read."""
+    if values.dim() == 1:
+        return values, torch.ones(())
+    peak = values.abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
+    return (values / peak).half(), peak

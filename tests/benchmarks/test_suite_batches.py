@@ -174,13 +174,27 @@ def test_maps_of_any_magnitude_survive_up_to_float16(tmp_path, scale):
     assert loaded.flatten().argmax() == maps.flatten().argmax()
 
 
+def test_scores_of_frames_come_back_bit_for_bit(tmp_path):
+    probabilities = 1 - torch.tensor([3e-4, 2e-4, 1e-4, 2e-4])
+    assert probabilities.argmax() == 2
+    assert probabilities.half().argmax() == 0
+    MapFolder(tmp_path).save("clip", {"probability": probabilities})
+    assert torch.equal(MapFolder(tmp_path).load("clip", "probability"), probabilities)
+
+
 def test_plain_float16_would_lose_small_maps():
     """Negative control: this is what the stored peak is for."""
     assert torch.full((2,), 1e-9).half().max() == 0
 
 
 @pytest.mark.parametrize(
-    "values", [torch.zeros(T), torch.full((T,), 1e-44), torch.tensor([1.0, torch.nan, 2.0])]
+    "values",
+    [
+        torch.zeros(T),
+        torch.zeros(T, H, W),
+        torch.full((T, H, W), 1e-44),
+        torch.tensor([[[1.0, torch.nan, 2.0]]]),
+    ],
 )
 def test_maps_of_nothing_stay_nothing_and_nan_stays_nan(tmp_path, values):
     folder = MapFolder(tmp_path)
