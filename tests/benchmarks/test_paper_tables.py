@@ -79,7 +79,8 @@ def test_figure_7_has_a_picture_and_half_of_the_frames_on_each_side(tmp_path, pr
     run("ebr_figure7", tmp_path / "out", prepared)
     assert (tmp_path / "out" / "figure7.png").stat().st_size > 5000
     assert "figure7.png" not in (tmp_path / "out" / "report.html").read_text()  # it is inside
-    assert (tmp_path / "out" / "report.html").read_text().count("data:image/png") == 1
+    # Those of the table and of the figure.
+    assert (tmp_path / "out" / "report.html").read_text().count("data:image/png") == 2
     for line in _lines(tmp_path / "out"):
         values = json.loads(line)["values"]
         if json.loads(line)["cell"] == "cEB-R":
