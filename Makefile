@@ -14,7 +14,7 @@ demo: $(READY)
 	$(BIN)/python -m benchmarks run demo --output demo-output --clips $(wordlist 1,2,$(REAL_CLIPS))
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -50,8 +51,7 @@ DATA_SETS = {
 """Name to its length in clips of 16 frames; all methods are linear in the number of frames."""
 
 _MASKS, _ITERATIONS = 1000, 100
-# Measured for fewer, since masks and iterations cost the same each.
-_MEASURED = 2
+_MEASURED = (1, 3)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,26 +100,34 @@ def _seconds_per_clip(arguments: argparse.Namespace) -> dict[str, float]:
     rise, step = Rise(model), SpatioTemporalExtremalPerturbation(model)
     target = (_FRAMES - 1, 1)
 
-    def masks() -> object:
-        return rise.attribute(clips, target=target, n_masks=_MEASURED, perturbations_per_eval=1)
+    def masks(n: int) -> object:
+        return rise.attribute(clips, target=target, n_masks=n, perturbations_per_eval=1)
 
-    def perturbation() -> object:
-        return step.attribute(clips, target=target, areas=(0.1,), settings=StepSettings(n_iter=_MEASURED))
+    def iterations(n: int) -> object:
+        return step.attribute(clips, target=target, areas=(0.1,), settings=StepSettings(n_iter=n))
 
-    calls: dict[str, tuple[Callable[[], object], float]] = {
-        name: (partial(method, batch), 1.0) for name, method in recurrent_methods(model).items()
-    }
-    calls[f"RISE, {_MASKS} masks"] = (masks, _MASKS / _MEASURED)
-    calls[f"STEP, one area, {_ITERATIONS} iterations"] = (perturbation, _ITERATIONS / _MEASURED)
-    found = {}
-    for name, (call, times) in calls.items():
-        measured = []
-        for _ in range(arguments.rounds + 1):
-            start = now(device)
-            call()
-            measured.append(now(device) - start)
-        found[name] = times * sorted(measured[1:])[len(measured[1:]) // 2]
+    def median(call: Callable[[], object]) -> float:
+        return _median_seconds(call, arguments.rounds, device)
+
+    found = {name: median(partial(method, batch)) for name, method in recurrent_methods(model).items()}
+    for name, call, wanted in (
+        (f"RISE, {_MASKS} masks", masks, _MASKS),
+        (f"STEP, one area, {_ITERATIONS} iterations", iterations, _ITERATIONS),
+    ):
+        # All masks and iterations cost the same; what comes before and after them counts once.
+        few, more = (median(partial(call, n)) for n in _MEASURED)
+        each = (more - few) / (_MEASURED[1] - _MEASURED[0])
+        found[name] = few + (wanted - _MEASURED[0]) * each
     return found
+
+
+def _median_seconds(call: Callable[[], object], rounds: int, device: str) -> float:
+    measured = []
+    for _ in range(rounds + 1):
+        start = now(device)
+        call()
+        measured.append(now(device) - start)
+    return statistics.median(measured[1:])  # the first one warms up
 
 
 def _decoded_per_second(folder: Path, n_clips: int, workers: int) -> float:

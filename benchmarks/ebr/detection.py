@@ -23,11 +23,13 @@ class Segments:
         windows (Tensor): half-open, (D, 2).
         labels (Tensor): (D,).
         scores (Tensor, optional): of detections, (D,). Default: they are the truth
+        ambiguous (Tensor, optional): of the truth, spans that belong to no class, (A, 2). Default: none
     """
 
     windows: Tensor
     labels: Tensor
     scores: Tensor | None = None
+    ambiguous: Tensor | None = None
 
 
 def precision_cell(
@@ -41,11 +43,16 @@ def precision_cell(
     metric = TemporalDetectionAP(int(labels.max()) + 1, protocol, [threshold])
     metric.update(
         [{"segments": s.windows, "labels": s.labels, "scores": _scores(s)} for s in found],
-        [{"segments": s.windows, "labels": s.labels} for s in truth],
+        [_target(s) for s in truth],
         list(range(len(truth))),
     )
     summary = metric.summary()
     return Cell(summary.value, summary.n, (summary.low, summary.high))
+
+
+def _target(segments: Segments) -> dict[str, Tensor]:
+    target = {"segments": segments.windows, "labels": segments.labels}
+    return target if segments.ambiguous is None else target | {"ambiguous": segments.ambiguous}
 
 
 def _scores(segments: Segments) -> Tensor:

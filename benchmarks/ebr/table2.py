@@ -33,6 +33,7 @@ from benchmarks.suite.study import Study, run_study
 from benchmarks.tables import Cell, Table
 from captum_ext.grounding import center_window, greedy_window, known_length_window, threshold_scores
 from captum_ext.metrics.functional import (
+    any_length_window_chance,
     frames_inside,
     random_window_chance,
     whole_clip_chance,
@@ -104,8 +105,11 @@ def _baselines(batch: Batch) -> Mapping[str, Measures]:
     spans = torch.cat(list(batch.spans))
     center = center_window(_CLIP, spans[:, 1] - spans[:, 0])
     return {
-        "random window (exact)": {"known hit": random_window_chance(spans, _CLIP, _IOU)},
         "centre": {"known hit": window_accuracy(center, spans, _IOU)},
+        "random window (exact)": {
+            "known hit": random_window_chance(spans, _CLIP, _IOU),
+            "unknown hit": any_length_window_chance(spans, _CLIP, _IOU),
+        },
         "whole clip": {"unknown hit": whole_clip_chance(spans, _CLIP, _IOU)},
     }
 
@@ -130,10 +134,15 @@ def _accuracies(evaluated: Evaluated, lengths: Sequence[int]) -> Table:
                 hits = part.values(row, "known hit")
                 cell = Cell.exact(hits) if row.endswith("(exact)") else Cell.of(hits)
                 table.add(row, _column("known", length), cell)
-        table.add("whole clip", _column("unknown", length), Cell.of(part.values("whole clip", "unknown hit")))
+        unknown = _column("unknown", length)
+        random = part.values("random window (exact)", "unknown hit")
+        table.add("random window (exact)", unknown, Cell.exact(random))
+        table.add("whole clip", unknown, Cell.of(part.values("whole clip", "unknown hit")))
         for row in _SIGNED:
             if row in part.cells():
-                table.add(row, _column("unknown", length), Cell.of(part.values(row, "unknown hit")))
+                table.add(row, unknown, Cell.of(part.values(row, "unknown hit")))
+    for column in table.columns:
+        table.add("oracle", column, Cell(1.0, len(random)))
     return table
 
 
@@ -142,7 +151,8 @@ def _precisions(evaluated: Evaluated, lengths: Sequence[int]) -> Table:
         "EB-R Table 2: mean average precision of detection",
         [_column(kind, length) for kind in ("known", "unknown") for length in lengths],
         f"ActivityNet protocol, tIoU of {_IOU}, one detection per clip, ranked by the evidence inside it; "
-        "mean over classes, 95 % bootstrap intervals over clips.",
+        "mean over classes, 95 % bootstrap intervals over clips. A random detector has no AP of its own: see "
+        "the accuracies.",
     )
     for length in lengths:
         part = evaluated.part(str(length))

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.ebr.methods import probability, recurrent_methods
 from benchmarks.suite.actions import Actions
 from benchmarks.suite.batches import Batch
-from benchmarks.suite.data_sets import untrimmed_videos
+from benchmarks.suite.data_sets import ambiguous_spans, untrimmed_videos
 from benchmarks.suite.evaluation import Evaluated, Experiment, Explained, Measures
 from benchmarks.suite.options import add_run_options
 from benchmarks.suite.preparation import prepared
@@ -86,6 +86,12 @@ class Untrimmed:
 
         folder = prepared(self.arguments.prepared, "untrimmed", self.settings, build)
         return self.actions.limited(load_manifest(folder / "clips.json"))
+
+    @cached_property
+    def ambiguous(self) -> dict[str, list[list[int]]]:
+        """Spans that belong to no class, half-open in frames, by the id of the video."""
+        root = self.arguments.data_root
+        return {} if root is None else ambiguous_spans(root, self.videos)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from captum_ext.data.annotations import (
     read_ucf101_24_split,
 )
 
-__all__ = ["annotations_digest", "trimmed_clips", "untrimmed_videos"]
+__all__ = ["ambiguous_spans", "annotations_digest", "trimmed_clips", "untrimmed_videos"]
 
 _ANNOTATIONS = ("*.json", "*.pkl", "*.mat", "*.txt", "annotation/*.txt")
 _PICKLES = ("pyannot_with_class_names.pkl", "pyannot.pkl")
@@ -100,6 +101,21 @@ def untrimmed_videos(root: Path, labels: tuple[str, ...]) -> list[ActionClip]:
             f"knows {list(labels)}."
         )
     return videos
+
+
+def ambiguous_spans(root: Path, videos: Sequence[ActionClip]) -> dict[str, list[list[int]]]:
+    """What THUMOS14 calls ambiguous, half-open in frames, by the id of the video."""
+    if (root / "untrimmed.json").exists() or not (root / "annotation").is_dir():
+        return {}
+    rates = {video.video_id: (video.fps, video.n_frames) for video in videos}
+    found: dict[str, list[list[int]]] = {}
+    for annotated in read_thumos14(root / "annotation", "test"):
+        fps, n_frames = rates.get(annotated.video_id, (0.0, 0))
+        spans = [[round(a.start_s * fps), round(a.end_s * fps)] for a in annotated.actions if a.ambiguous]
+        inside = [[start, min(end, n_frames)] for start, end in spans if start < min(end, n_frames)]
+        if inside:
+            found[annotated.video_id] = inside
+    return found
 
 
 def _ucf101_24(root: Path) -> list[AnnotatedVideo]:

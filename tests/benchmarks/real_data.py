@@ -44,6 +44,7 @@ def thumos14(root):
         "Diving": "video_test_0000004  0.5 2.5\nvideo_test_0000006  1.0 3.0\nvideo_test_0000006  4.0 5.5\n",
         "CliffDiving": "video_test_0000004  0.5 2.5\n",
     }
+    (root / "annotation" / "Ambiguous_test.txt").write_text("video_test_0000006  6.0 7.0\n")
     for name, text in lines.items():
         (root / "annotation" / f"{name}_test.txt").write_text(text)
     generator = torch.Generator().manual_seed(0)

@@ -12,6 +12,7 @@ from benchmarks.ebr.detection import Segments, precision_cell
 from benchmarks.ebr.table4 import _detections
 from benchmarks.ebr.untrimmed import Series
 from benchmarks.suite.clips import runs
+from benchmarks.suite.data_sets import ambiguous_spans, untrimmed_videos
 from captum_ext.models import FrameCNNLSTM, save_checkpoint
 
 TINY = ["--train", "2", "--test", "1", "--epochs", "1", "--workers", "0", "--accelerator", "cpu"]
@@ -123,7 +124,7 @@ def test_tables_3_and_4_run_on_thumos14(tmp_path, prepared):
     assert cells["EB-R Table 3: pointing in time", "cEB-R", "accuracy (%)"]["n"] == 2  # videos
     assert facts["clips"] == 2 * 3 + 3  # clips of 32 frames from 80: 0, 32 and 48
     _, cells = run("ebr_table4", tmp_path / "out4", prepared, *given, "--window", "32")
-    assert methods(cells, "EB-R Table 4") == {"whole video", "peak probability", "cEB-R"}
+    assert methods(cells, "EB-R Table 4") == {"whole video", "peak probability", "cEB-R", "oracle"}
 
 
 def test_thumos14_with_a_model_that_does_not_know_a_class_is_refused(tmp_path, prepared, capsys):
@@ -195,6 +196,20 @@ def test_a_detection_does_not_reach_behind_a_video_shorter_than_a_clip():
     found = _detections(series, torch.tensor([[0, 4]]), video=0, n_frames=2, n_classes=1)
     assert found.windows.tolist() == [[0, 2]]
     assert found.scores.tolist() == pytest.approx([0.3])
+
+
+def test_ambiguous_intervals_of_thumos14_are_half_open_frames_of_their_video(tmp_path):
+    videos = untrimmed_videos(real_data.thumos14(tmp_path), ("CliffDiving", "Diving"))
+    assert ambiguous_spans(tmp_path, videos) == {"video_test_0000006": [[60, 70]]}
+
+
+def test_a_wrong_detection_in_an_ambiguous_interval_is_dropped_under_thumos14():
+    spans, labels = torch.tensor([[0.0, 5.0]]), torch.tensor([0])
+    found = [Segments(torch.tensor([[8.0, 9.0], [0.0, 5.0]]), torch.tensor([0, 0]), torch.tensor([0.9, 0.5]))]
+    plain = [Segments(spans, labels)]
+    excused = [Segments(spans, labels, ambiguous=torch.tensor([[8.0, 12.0]]))]
+    assert precision_cell(found, plain, "thumos14", 0.5).value == 0.5
+    assert precision_cell(found, excused, "thumos14", 0.5).value == 1.0
 
 
 def test_a_perfect_detector_has_an_ap_of_one_and_an_empty_one_of_zero():
