@@ -44,7 +44,7 @@ def test_a_step_never_asks_for_a_value(kind):
         {"inverse": True},
         {"head": lambda net, h: net.above(h, None)},
     ],
-    ids=str,
+    ids=["none", "unit", "mass", "active", "inverse", "head"],
 )
 def test_nor_does_any_setting(settings):
     net, x, y = made(Net, dtype=torch.float32)
