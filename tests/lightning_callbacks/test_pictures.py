@@ -8,7 +8,9 @@ from captum_ext.visualization import overlay
 from lightning_callbacks._pictures import LINE, MARGIN, draw, maps_of, visible_frames
 
 T, C, H, W = 5, 3, 6, 9
-IMAGE, CLIP = torch.rand(1, C, H, W), torch.rand(1, C, T, H, W)
+_GENERATOR = torch.Generator().manual_seed(0)
+IMAGE = torch.rand(1, C, H, W, generator=_GENERATOR)
+CLIP = torch.rand(1, C, T, H, W, generator=_GENERATOR)
 
 
 def test_maps_are_sums_over_channels_in_every_shape():
@@ -59,9 +61,10 @@ def test_the_normalisation_is_undone_by_channel_and_cut_off():
 
 
 def test_the_smallest_value_of_the_whole_clip_is_black_and_the_largest_white():
-    shown = visible_frames(CLIP * 7 - 3, "NCTHW").int()
+    brighter = CLIP * torch.arange(1.0, T + 1).view(1, 1, T, 1, 1)
+    shown = visible_frames(brighter * 7 - 3, "NCTHW").int()
     assert (shown.min(), shown.max()) == (0, 255)
-    assert (shown[0].max(), shown[1].max()) != (255, 255)  # negative control: not frame by frame
+    assert shown[0].max() < 100  # negative control: not frame by frame
 
 
 def test_a_constant_image_is_black():

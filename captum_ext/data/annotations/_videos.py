@@ -36,7 +36,7 @@ class VideoIndex:
             self._by_path.get(video_id)
             or self._by_name.get(video_id)
             or self._by_name.get(f"v_{video_id}")
-            or self._by_name.get(video_id.rpartition("/")[2])
+            or self._by_name.get(_last_part(video_id))
             or ()
         )
         if not candidates:
@@ -44,3 +44,9 @@ class VideoIndex:
         if len(candidates) > 1:
             raise ValueError(f"more than one file has this name: {', '.join(map(str, candidates))}")
         return candidates[0]
+
+
+def _last_part(video_id: str) -> str:
+    """The id without its folders; of one that leads out of the folder nothing."""
+    *folders, name = video_id.split("/")
+    return "" if ".." in folders else name
