@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.demo.methods import ABOUT, CEB, EB, Explain
+from benchmarks.action_maps import Explain
+from benchmarks.demo.methods import ABOUT, CEB, EB
 from benchmarks.tables import Cell, Table
 from captum_ext.data import ClipDataset
 from captum_ext.grounding import (

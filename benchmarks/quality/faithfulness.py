@@ -37,7 +37,7 @@ _BASELINES = ("zero", "blur", "mean_frame", "freeze")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
-    add_optimisation_options(parser, limit=12)
+    add_optimisation_options(parser, limit=8)
     add_area_options(parser)
     add_rise_options(parser)
     parser.add_argument("--steps", type=int, default=16, help="of the curves over voxels")

@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.ebr.methods import LAYER, Method, recurrent_methods
+from benchmarks.action_maps import LAYER
+from benchmarks.ebr.methods import Method, recurrent_methods
 from benchmarks.step.networks import Network
 from benchmarks.suite.batches import Batch
 from benchmarks.suite.evaluation import Explained

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from benchmarks.ebr.methods import last_step
+from benchmarks.action_maps import last_step
 from benchmarks.suite.actions import Actions
 from benchmarks.suite.batches import Batch
 
@@ -35,7 +35,7 @@ class Network:
 
     def target(self, batch: Batch) -> list[tuple[int, ...]] | list[int]:
         """Captum's targets: the class of each clip, of the CNN-LSTM at the last time step."""
-        return last_step(batch) if self.is_recurrent else batch.labels.tolist()
+        return last_step(batch.clips, batch.labels) if self.is_recurrent else batch.labels.tolist()
 
 
 def networks(actions: Actions) -> list[Network]:
