@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="timed calls per method, after one warm-up")
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2], help="decoding workers to try")
     parser.add_argument("--processes", type=int, nargs="*", default=[1, 2], help="processes to try")
-    parser.add_argument("--clips", type=int, default=96, help="clips decoded and evaluated")
+    parser.add_argument("--clips", type=int, default=48, help="clips decoded and evaluated")
 
 
 def run(arguments: argparse.Namespace) -> None:

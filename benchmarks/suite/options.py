@@ -36,7 +36,7 @@ def add_run_options(parser: argparse.ArgumentParser, group: int = 8) -> None:
     run.add_argument("--save-maps", type=Path, help="folder for the maps, float16, one file per clip")
     run.add_argument("--from-maps", type=Path, help="score the maps saved there; no model is needed")
     run.add_argument("--group", type=_positive, default=group, help="clips explained at once")
-    run.add_argument("--workers", type=_natural, default=2, help="processes that decode, per device")
+    run.add_argument("--workers", type=_natural, default=0, help="processes that decode, per device")
     run.add_argument(
         "--threads",
         type=_positive,
