@@ -222,7 +222,15 @@ class _Clips(pl.LightningDataModule):
         # All share one list: one that read the results a moment later might find more of them.
         self.groups.numbers = trainer.strategy.broadcast(self.groups.numbers)
         share = _Share(len(self.groups), trainer.global_rank, trainer.world_size, self.processes)
-        return DataLoader(self.groups, batch_size=None, sampler=share, num_workers=self.workers)
+        # A worker forked from a process that has decoded itself can wait for ever for a lock it inherited.
+        context = "forkserver" if self.workers else None
+        return DataLoader(
+            self.groups,
+            batch_size=None,
+            sampler=share,
+            num_workers=self.workers,
+            multiprocessing_context=context,
+        )
 
 
 def evaluate(
