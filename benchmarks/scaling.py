@@ -140,7 +140,11 @@ def _decoded_per_second(folder: Path, n_clips: int, workers: int) -> float:
         generate_actions(manifest.parent, -(-n_clips // 6), size=(240, 320), n_frames=64, fps=25.0)
     clips = load_manifest(manifest)[:n_clips]
     source = ActionClips(clips, ClipTransform(224, *IMAGENET), _FRAMES)
-    loader = DataLoader(Groups(source, 4), batch_size=None, num_workers=workers)
+    # As in the suite: a forked worker can wait for ever once this process has decoded.
+    context = "forkserver" if workers else None
+    loader = DataLoader(
+        Groups(source, 4), batch_size=None, num_workers=workers, multiprocessing_context=context
+    )
     start = time.perf_counter()
     delivered = sum(len(batch.ids) for batch in loader)
     return delivered / (time.perf_counter() - start)
