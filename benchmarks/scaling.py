@@ -28,11 +28,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader
 
 from benchmarks.ebr.methods import recurrent_methods
 from benchmarks.environment import environment
-from benchmarks.suite.batches import Batch, Groups
+from benchmarks.suite.batches import Batch, Groups, group_loader
 from benchmarks.suite.clips import ActionClips
 from benchmarks.timing import now
 from captum_ext.attr import Rise, SpatioTemporalExtremalPerturbation
@@ -140,11 +139,7 @@ def _decoded_per_second(folder: Path, n_clips: int, workers: int) -> float:
         generate_actions(manifest.parent, -(-n_clips // 6), size=(240, 320), n_frames=64, fps=25.0)
     clips = load_manifest(manifest)[:n_clips]
     source = ActionClips(clips, ClipTransform(224, *IMAGENET), _FRAMES)
-    # As in the suite: a forked worker can wait for ever once this process has decoded.
-    context = "forkserver" if workers else None
-    loader = DataLoader(
-        Groups(source, 4), batch_size=None, num_workers=workers, multiprocessing_context=context
-    )
+    loader = group_loader(Groups(source, 4), workers)
     start = time.perf_counter()
     delivered = sum(len(batch.ids) for batch in loader)
     return delivered / (time.perf_counter() - start)

@@ -37,31 +37,35 @@ def train_captioner(
     epochs: int,
     seed: int,
     activation: Activation = "tanh",
+    clip_of: Tensor | None = None,
 ) -> CNNLSTMCaptioner:
     """Train a new captioner from clips and captions alone; returns it in evaluation mode.
+
+    Captions may share clips: ``clip_of`` numbers the clip of every caption. Default: one caption for each.
 
     As in the paper the CNN is trained before the captioner and then kept: for ``epochs``, on single frames,
     to tell the words of their caption from the maxima of its maps, as a network with global max pooling. The
     rest is trained by teacher forcing on what the CNN sees.
 
     Shape:
-        clips (N, 3, T, 64, 64), captions (N, L).
+        clips (M, 3, T, 64, 64), captions (N, L), clip_of (N,).
     """
+    clip_of = torch.arange(len(clips)) if clip_of is None else clip_of
     torch.manual_seed(seed)
     model = CNNLSTMCaptioner(len(vocabulary), activation=activation).train()
     generator = torch.Generator().manual_seed(seed)
-    _train_cnn(model, clips, captions, epochs, generator)
+    _train_cnn(model, clips, captions, clip_of, epochs, generator)
     seen = torch.stack([_seen(model, clips.flip(axes) if axes else clips) for axes in _MIRRORINGS])
 
     def caption_loss(chosen: Tensor) -> Tensor:
         mirrored = int(torch.randint(len(_MIRRORINGS), (), generator=generator))
-        descriptors = model.embedding[2:](seen[mirrored, chosen]).mean(1)
+        descriptors = model.embedding[2:](seen[mirrored, clip_of[chosen]]).mean(1)
         scores = model.decode(descriptors, captions[chosen])
         return F.cross_entropy(scores.flatten(0, 1), captions[chosen].flatten())
 
     rest = [p for name, p in model.named_parameters() if not name.startswith("features.")]
     with _one_thread():
-        fit(rest, caption_loss, len(clips), _DECODER_EPOCHS, generator, "training the decoder")
+        fit(rest, caption_loss, len(captions), _DECODER_EPOCHS, generator, "training the decoder")
     return model.eval()
 
 
@@ -84,7 +88,12 @@ def _one_thread() -> Iterator[None]:
 
 
 def _train_cnn(
-    model: CNNLSTMCaptioner, clips: Tensor, captions: Tensor, epochs: int, generator: torch.Generator
+    model: CNNLSTMCaptioner,
+    clips: Tensor,
+    captions: Tensor,
+    clip_of: Tensor,
+    epochs: int,
+    generator: torch.Generator,
 ) -> None:
     words = model.classifier.out_features
     present = F.one_hot(captions, words).amax(1).float()
@@ -92,7 +101,7 @@ def _train_cnn(
 
     def frame_loss(chosen: Tensor) -> Tensor:
         # Every third frame is enough: neighbours look alike.
-        batch = clips[chosen][:, :, ::3]
+        batch = clips[clip_of[chosen]][:, :, ::3]
         axes = _MIRRORINGS[int(torch.randint(len(_MIRRORINGS), (), generator=generator))]
         frames = (batch.flip(axes) if axes else batch).transpose(1, 2)
         scores = head(model.features(frames.flatten(0, 1)).amax((2, 3)))
@@ -100,7 +109,7 @@ def _train_cnn(
         return F.binary_cross_entropy_with_logits(scores, labels)
 
     trained = [*model.features.parameters(), *head.parameters()]
-    fit(trained, frame_loss, len(clips), epochs, generator, "training the CNN")
+    fit(trained, frame_loss, len(captions), epochs, generator, "training the CNN")
 
 
 @torch.no_grad()

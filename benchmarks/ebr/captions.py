@@ -20,6 +20,7 @@ from captum_ext.models import CNNLSTMCaptioner, Vocabulary
 __all__ = ["Captions"]
 
 _IMAGES = "flickr30k-images"
+_SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,8 @@ class Captions:
     @property
     def source(self) -> PhraseClips:
         """The held-out phrases."""
-        phrases = self._phrases("test")[: self.arguments.limit]
-        captions = [phrase.caption for split in ("train", "test") for phrase in self._phrases(split)]
-        length = 1 + max(len(caption.split()) for caption in captions)
+        phrases = self._phrases["test"][: self.arguments.limit]
+        length = 1 + max(len(caption.split()) for caption in self._captions)
         return PhraseClips(phrases, self._vocabulary, length)
 
     def captioner(self) -> CNNLSTMCaptioner:
@@ -65,12 +65,15 @@ class Captions:
 
         def build(folder: Path) -> None:
             # Of the phrases of one caption one is enough.
-            captioned = {(phrase.path, phrase.caption) for phrase in self._phrases("train")}
+            captioned = {(phrase.path, phrase.caption) for phrase in self._phrases["train"]}
             paths, captions = zip(*sorted(captioned), strict=True)
-            clips = torch.stack([TRANSFORM(load_frames(path)) for path in paths])
+            # An image has several captions and is held once.
+            places = {path: place for place, path in enumerate(dict.fromkeys(paths))}
+            clips = torch.stack([TRANSFORM(load_frames(path)) for path in places])
+            clip_of = torch.tensor([places[path] for path in paths])
             tokens = self._vocabulary.encode(captions)
             a = self.arguments
-            model = train_captioner(self._vocabulary, clips, tokens, a.epochs, a.seed)
+            model = train_captioner(self._vocabulary, clips, tokens, a.epochs, a.seed, clip_of=clip_of)
             torch.save(model.state_dict(), folder / "captioner.pt")
 
         folder = prepared(self.arguments.prepared, "captioner", self.settings, build)
@@ -80,10 +83,17 @@ class Captions:
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
-        splits = ("train", "test")
-        return Vocabulary.of([phrase.caption for split in splits for phrase in self._phrases(split)])
+        return Vocabulary.of(self._captions)
 
-    def _phrases(self, split: str) -> list[Phrase]:
+    @property
+    def _captions(self) -> list[str]:
+        return [phrase.caption for split in _SPLITS for phrase in self._phrases[split]]
+
+    @cached_property
+    def _phrases(self) -> dict[str, list[Phrase]]:
+        return {split: self._read(split) for split in _SPLITS}
+
+    def _read(self, split: str) -> list[Phrase]:
         a = self.arguments
         if a.data_root is not None:
             images = read_flickr30k_entities(a.data_root, a.data_root / f"{split}.txt")

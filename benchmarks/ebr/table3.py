@@ -91,17 +91,16 @@ def _main_table(series: dict[str, Series], untrimmed: Untrimmed) -> Table:
         "bootstrap intervals over videos. The paper, THUMOS14: random 57.3, peak probability 65.8, cEB-R "
         "65.1, both 77.4, of which it says no more.",
     )
-    chance = _over_videos(any_votes.chance, any_votes.videos)
-    table.add("random point (exact)", _COLUMN, Cell(chance.value, chance.n))
+    table.add("random point (exact)", _COLUMN, _exact(any_votes.chance, any_votes.videos))
     for name, votes in found.items():
         table.add(name, _COLUMN, _over_videos(votes.hits, votes.videos))
-        table.add(name, _CHANCE, Cell(float(votes.chance.mean()), len(votes.chance)))
+        table.add(name, _CHANCE, _exact(votes.chance, votes.videos))
     if {PROBABILITY, _CEB_R} <= found.keys():
         either = found[PROBABILITY].hits | found[_CEB_R].hits
         two_points = 1 - (1 - any_votes.chance) ** 2
         row = f"{PROBABILITY} or {_CEB_R} (oracle)"
         table.add(row, _COLUMN, _over_videos(either, any_votes.videos))
-        table.add(row, _CHANCE, Cell(float(two_points.mean()), len(two_points)))
+        table.add(row, _CHANCE, _exact(two_points, any_votes.videos))
     return table
 
 
@@ -117,7 +116,7 @@ def _convention_table(series: dict[str, Series], untrimmed: Untrimmed) -> Table:
         for name, one in series.items():
             votes = _votes(one, untrimmed, convention)
             if "random point (exact)" not in table.rows or column not in table.rows["random point (exact)"]:
-                table.add("random point (exact)", column, Cell(float(votes.chance.mean()), len(votes.chance)))
+                table.add("random point (exact)", column, _exact(votes.chance, votes.videos))
             table.add(name, column, _over_videos(votes.hits, votes.videos))
     return table
 
@@ -129,3 +128,8 @@ def _over_videos(hits: Tensor, videos: Tensor) -> Cell:
     counts = torch.zeros(2, n_videos, dtype=torch.float64)
     counts.index_add_(1, place, torch.stack([hits.double(), torch.ones(len(hits), dtype=torch.float64)]))
     return Cell.ratio(counts[0], counts[1])
+
+
+def _exact(chance: Tensor, videos: Tensor) -> Cell:
+    """The mean chance of the votes; like every cell it counts videos."""
+    return Cell(float(chance.double().mean()), len(set(videos.tolist())))

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,8 +76,7 @@ def _random(seed: int) -> Method:
     """Values without any meaning, drawn for a group of clips from the seed and the group's number."""
 
     def explain(batch: Batch) -> Explained:
-        state = np.random.SeedSequence([seed, batch.number]).generate_state(1)
-        generator = torch.Generator().manual_seed(int(state[0]))
+        generator = torch.Generator().manual_seed(batch.random_seed(seed))
         n_clips, _, n_frames, height, width = batch.clips.shape
         drawn = torch.rand(n_clips, n_frames, height // 4, width // 4, generator=generator)
         return Explained.of(drawn.to(batch.clips.device))

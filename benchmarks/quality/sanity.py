@@ -46,6 +46,7 @@ __all__ = ["add_arguments", "run"]
 
 _LAYERS = ("classifier", "lstm", "fc", "embedding", "features")
 """From the top; "fc" are those of VGG-16, "embedding" that of the small network."""
+_N_ORDERS = 5
 _CONSERVED = {"EB-R": 1.0, "cEB-R": 0.0}
 
 
@@ -83,12 +84,14 @@ def _checked(name: str, method: Method, network: Network, n_classes: int, seed: 
         assert explained.maps is not None  # noqa: S101 - every method here says where
         again, clips, target = explanation(method, batch), batch.clips, batch.labels
         randomised = parameter_randomization(network.module, again, clips, target, layers=layers, seed=seed)
-        order = order_sensitivity(scores(network), again, clips, target, seed=seed)
+        orders = [
+            order_sensitivity(scores(network), again, clips, target, seed=seed + n) for n in range(_N_ORDERS)
+        ]
         values = {
             **dict(zip(randomised.layers, randomised.similarities.unbind(1), strict=True)),
             "another class": random_target(again, clips, target, n_classes, seed=seed),
-            "order, map": order.maps,
-            "order, output": order.output,
+            "order, map": torch.stack([order.maps for order in orders]).mean(0),
+            "order, output": torch.stack([order.output for order in orders]).mean(0),
         }
         if name in _CONSERVED:
             values["conservation"] = conservation_residual(explained.maps, _CONSERVED[name])
@@ -106,8 +109,8 @@ def _tables(evaluated: Evaluated) -> list[Table]:
         [*randomised.values(), *others],
         f"{n_clips} clips rand+GT; everything times 100; 95 % bootstrap intervals over clips. First columns: "
         "rank correlation with the original map when these layers are random, 0 is right; another class: the "
-        "same with the map of another class; order: 1 - correlation of S_t under shuffled frames (one "
-        "order for all clips, which the intervals know nothing of), beside the change of the probability; "
+        f"same with the map of another class; order: 1 - correlation of S_t under shuffled frames (mean over "
+        f"{_N_ORDERS} orders, the same for all clips), beside the change of the probability; "
         "conservation: |sum - expected|, 0 is right. The random map is the same whatever the model.",
     )
     for row in evaluated.cells():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -67,7 +66,7 @@ def _rise(network: Network, n_masks: int, seed: int) -> Method:
             n_masks=n_masks,
             grid=(4, 5, 5),
             softmax=True,
-            seed=int(np.random.SeedSequence([seed, batch.number]).generate_state(1)[0]),
+            seed=batch.random_seed(seed),
             perturbations_per_eval=4,
             return_input_shape=False,
         )

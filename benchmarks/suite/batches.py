@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.suite.errors import RunError
 
-__all__ = ["Batch", "ClipSource", "Groups", "Item"]
+__all__ = ["Batch", "ClipSource", "Groups", "Item", "group_loader"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ class Batch:
     """A group of clips of one size.
 
     Args:
-        number (int): of the group; what is drawn at random for it is drawn from this.
+        number (int): of the group; see :meth:`random_seed`.
         ids (Sequence[str]): the clips that could be read.
         clips (Tensor): (N, 3, T, H, W).
         labels (Tensor): (N,).
@@ -80,6 +81,10 @@ class Batch:
             clips=self.clips.to(device, non_blocking=non_blocking),
             labels=self.labels.to(device, non_blocking=non_blocking),
         )
+
+    def random_seed(self, seed: int) -> int:
+        """A seed for what is drawn at random for this group in a run of that seed."""
+        return int(np.random.SeedSequence([seed, self.number]).generate_state(1)[0])
 
     @classmethod
     def of(cls, number: int, items: Sequence[Item], broken: Sequence[tuple[str, str]]) -> Batch:
@@ -150,3 +155,18 @@ class Groups(Dataset[Batch]):
             return self.source.item(index)
         except (OSError, ValueError, RuntimeError) as error:
             return clip_id, f"{type(error).__name__}: {error}"
+
+
+def group_loader(groups: Groups, workers: int, order: Iterable[int] | None = None) -> DataLoader[Batch]:
+    """Delivers groups, decoded in this process or by workers.
+
+    Args:
+        groups (Groups): the groups.
+        workers (int): decoding processes; 0 decodes here.
+        order (Iterable[int], optional): places among the wanted groups. Default: all of them in their order.
+    """
+    # A worker forked from a process that has decoded itself can wait for ever for a lock it inherited.
+    context = "forkserver" if workers else None
+    return DataLoader(
+        groups, batch_size=None, sampler=order, num_workers=workers, multiprocessing_context=context
+    )

@@ -16,7 +16,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
-from benchmarks.suite.batches import Batch, ClipSource, Groups
+from benchmarks.suite.batches import Batch, ClipSource, Groups, group_loader
 from benchmarks.suite.errors import RunError
 from benchmarks.suite.maps import MapFolder
 from benchmarks.suite.processes import Processes
@@ -222,15 +222,7 @@ class _Clips(pl.LightningDataModule):
         # All share one list: one that read the results a moment later might find more of them.
         self.groups.numbers = trainer.strategy.broadcast(self.groups.numbers)
         share = _Share(len(self.groups), trainer.global_rank, trainer.world_size, self.processes)
-        # A worker forked from a process that has decoded itself can wait for ever for a lock it inherited.
-        context = "forkserver" if self.workers else None
-        return DataLoader(
-            self.groups,
-            batch_size=None,
-            sampler=share,
-            num_workers=self.workers,
-            multiprocessing_context=context,
-        )
+        return group_loader(self.groups, self.workers, share)
 
 
 def evaluate(
