@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import _pop_mode
 
 from captum_ext.dropout.copies import no_hook
-from captum_ext.dropout.measure import measure
+from captum_ext.dropout.measure import examples_with_target, measure
 from captum_ext.dropout.outputs import map_output
 from captum_ext.dropout.tape import Site, Tape, unpacked
 from captum_ext.excitation import UnsupportedOperationError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
     from captum_ext.dropout.layer import ExcitationDropoutLayer
-__all__ = ["abort", "has_tape", "reach", "through_head", "unwatch", "watch"]
+__all__ = ["abort", "reach", "through_head", "unwatch", "watch"]
 
 _NO_ANCESTOR = (
     "an Excitation Dropout layer ran outside of the network that it was attached to, or that network was not "
@@ -54,14 +54,9 @@ class _Running(threading.local):
 _running = _Running()
 
 
-def has_tape() -> bool:
-    """Whether a clean pass is being recorded."""
-    return _running.tape is not None
-
-
 def reach(layer: ExcitationDropoutLayer, h: Tensor) -> Tensor:
     """A dropout layer was called in training, armed: what the network goes on with."""
-    armed = layer.armed
+    armed, layer.has_run = layer.armed, True
     if armed is None or layer.p == 0 or _is_in_backward():
         return h
     if not torch.is_grad_enabled():
@@ -160,16 +155,15 @@ def _measured(tape: Tape, output: Any) -> Maps:
         try:
             found, has_target = measure(tape, output, sites)
         except UnsupportedOperationError as error:  # noqa: PERF203  (the groups are few)
-            if all(site.layer.strict for site in sites):
+            if any(site.layer.strict for site in sites):
                 raise UnsupportedOperationError(
                     f"{error} (Excitation Dropout runs Excitation Backprop from the scores to the dropout "
                     "layer; strict=False falls back to standard dropout)"
                 ) from error
             _warn_of_fallback(sites, error)
-            rows = sites[0].measured.shape[0]
-            maps |= {
-                id(s): (None, torch.ones(rows, dtype=torch.bool, device=s.measured.device)) for s in sites
-            }
+            with tape.unnoted():
+                has_target = examples_with_target(output, sites[0].armed)
+            maps |= {id(site): (None, has_target) for site in sites}
         else:
             maps |= {id(site): (p_eb, has_target) for site, p_eb in zip(sites, found, strict=True)}
     return maps
@@ -255,21 +249,49 @@ class _Hook:
 
 
 def _enter(module: nn.Module, watched: _Watched, _: Any) -> None:
-    if any(layer.training and layer.is_armed and layer.head is None for layer in watched.layers):
+    # Not asked whether a layer is in training: one behind a module learns of it when that module runs.
+    if any(layer.is_armed and layer.head is None for layer in watched.layers):
+        if _running.stack and not _is_being_called(_running.stack[0]):
+            abort()  # Ctrl-C ended that call, and no hook was told
         if not _running.stack:
             _running.n_modes = torch._C._len_torch_function_stack()
         _running.stack.append(module)
 
 
-def _leave(module: nn.Module, _: _Watched, __: Any, output: Any) -> Any:
+def _leave(module: nn.Module, watched: _Watched, _: Any, output: Any) -> Any:
     stack = _running.stack
     if not stack or stack[-1] is not module:
         return None
     stack.pop()
-    return _finish(output) if not stack and _running.tape is not None else None
+    if stack:
+        return None
+    if output is not None and module.training:
+        _warn_of_idle(watched.layers)
+    return _finish(output) if _running.tape is not None else None
+
+
+def _warn_of_idle(layers: list[ExcitationDropoutLayer]) -> None:
+    for layer in layers:
+        if layer.is_armed and layer.p > 0 and not layer.has_run:
+            layer.has_run = True
+            warnings.warn(
+                "the network was called in training, but an Excitation Dropout layer in it was not, so "
+                "nothing was dropped there. Is its module used in this pass, and called as a module (not "
+                "through its weights, as MultiheadAttention does with out_proj)?",
+                stacklevel=2,
+            )
 
 
 # ---------------------------------------------------------------------------------- where the layer runs
+
+
+def _is_being_called(module: nn.Module) -> bool:
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is nn.Module._call_impl.__code__ and frame.f_locals.get("self") is module:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 def _is_in_backward() -> bool:

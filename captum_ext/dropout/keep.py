@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 __all__ = ["check_drop_rate", "excitation_keep_mask", "excitation_keep_probability"]
+
+_ROUNDING = 1e-3
 
 
 def excitation_keep_probability(
@@ -38,7 +42,8 @@ def excitation_keep_probability(
         *Tensor* of probabilities in 0..1.
 
     Raises:
-        ValueError: ``p`` is not in 0..1 or is 1; ``n`` is below 2.
+        ValueError: ``p`` is not in 0..1 or is 1; ``n`` is below 2; ``p_eb`` is not in 0..1 or is NaN (which
+            is looked at on the CPU only, since for a GPU the host would have to wait).
 
     Example:
         >>> import torch
@@ -108,9 +113,11 @@ def check_drop_rate(p: float) -> None:
 
 def _weights(p_eb: Tensor, p: float, n: int | Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
     """Numbers in the ratio of keeping to dropping."""
-    n = p_eb[0].numel() if n is None else n
+    n = math.prod(p_eb.shape[1:]) if n is None else n
     if isinstance(n, int) and n < 2:
         raise ValueError(f"Excitation Dropout needs at least 2 units to choose between, got n = {n}")
+    if p_eb.device.type == "cpu" and not bool(((p_eb > -_ROUNDING) & (p_eb < 1 + _ROUNDING)).all()):
+        raise ValueError("p_eb are winning probabilities, in 0..1, but some are not, or are NaN")
     share = p_eb.to(torch.promote_types(p_eb.dtype, torch.float32)).clamp(0.0, 1.0)
     rest = 1.0 - share
     if not inverse:

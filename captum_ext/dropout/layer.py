@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_ext.dropout import frames
+from captum_ext.dropout.copies import StandIn
 from captum_ext.dropout.keep import check_drop_rate, excitation_keep_mask, excitation_keep_probability
 from captum_ext.dropout.rescale import Rescale, check_rescale, rescale_factor
 from captum_ext.dropout.targets import Armed, OutputFn, find_scores
@@ -59,7 +60,7 @@ class Dropped:
         }
 
 
-class ExcitationDropoutLayer(nn.Dropout):
+class ExcitationDropoutLayer(StandIn, nn.Dropout):
     """Dropout of the units that contribute most to the label, each with its share of the evidence.
 
     In training, and only after :meth:`arm` or under :func:`attach`, a pass of the network runs as follows
@@ -129,8 +130,8 @@ class ExcitationDropoutLayer(nn.Dropout):
             raise ValueError(f"unit must be 'element' or 'channel', got {unit!r}")
         if n not in ("layer", "active"):
             raise ValueError(f"n must be 'layer' or 'active', got {n!r}")
-        if max_scale < 1:
-            raise ValueError(f"max_scale must be at least 1, got {max_scale}")
+        if not 1 <= max_scale < math.inf:
+            raise ValueError(f"max_scale must be a number of at least 1, got {max_scale}")
         super().__init__(p)
         self.rescale: Rescale = rescale
         self.unit: Unit = unit
@@ -147,6 +148,7 @@ class ExcitationDropoutLayer(nn.Dropout):
     def _forget(self) -> None:
         """Begin with no target, measured nothing yet."""
         self.has_warned = False
+        self.has_run = False
         self.armed: Armed | None = None
         self.is_armed = False
         self.last: Dropped | None = None
@@ -206,32 +208,38 @@ class ExcitationDropoutLayer(nn.Dropout):
             what the activations are to be multiplied by.
         """
         h = h.detach()
-        rows, examples = h.shape[0], len(has_target)
-        if h.dim() < 2 or rows % max(1, examples) or examples == 0:
+        examples = len(has_target)
+        if examples == 0:
+            raise ValueError("the batch is empty: Excitation Dropout has no example to measure evidence for")
+        if h.dim() < 2 or h.shape[0] % examples:
             raise ValueError(
                 f"the Excitation Dropout layer sees activations of shape {tuple(h.shape)} for {examples} "
                 "examples; axis 0 must be the batch, or a whole number of rows per example"
             )
-        rows_per_example = rows // examples
-        inner = tuple(range(2, h.dim())) if self.unit == "channel" else ()
-        shape = (*h.shape[:2], *[1] * len(inner)) if inner else h.shape
-        n_units = math.prod(shape[1:]) * rows_per_example
-        n: int | Tensor = n_units
-        if p_eb is not None and self.n == "active":
-            is_on = (h != 0).any(inner, keepdim=True) if inner else h != 0
-            per_row = is_on.sum(tuple(range(1, h.dim())), keepdim=True)
-            n = (per_row * rows_per_example).clamp(min=2)
+        # Whatever is counted is counted over all rows of an example: (examples, rows, *).
+        h = h.reshape(examples, -1, *h.shape[1:])
+        inner = tuple(range(3, h.dim())) if self.unit == "channel" else ()
+        shape = (*h.shape[:3], *[1] * len(inner)) if inner else h.shape
+        n: int | Tensor = math.prod(shape[1:])
         if p_eb is None:
-            p_eb = torch.full(shape, 1 / n_units, dtype=torch.float32, device=h.device)
-        elif inner:
-            p_eb = p_eb.sum(inner, keepdim=True)
-        keep = excitation_keep_mask(p_eb, self.p, n, self.inverse)
+            even = has_target.float().view(-1, *[1] * (len(shape) - 1)) / n
+            p_eb = even.expand(shape)
+        else:
+            p_eb = p_eb.reshape(h.shape)
+            p_eb = p_eb.sum(inner, keepdim=True) if inner else p_eb
+            if self.n == "active":
+                is_on = (h != 0).any(inner, keepdim=True) if inner else h != 0
+                n = is_on.sum(tuple(range(1, h.dim())), keepdim=True).clamp(min=2)
+        # Evidence is NaN where scores overflowed. So shall be the loss, for the GradScaler to skip the step.
+        is_finite = p_eb.isfinite()
+        known = p_eb.where(is_finite, 0.0)
+        keep = excitation_keep_mask(known, self.p, n, self.inverse)
         probability = None
         if self.rescale in ("unit", "mass"):
-            probability = excitation_keep_probability(p_eb, self.p, n, self.inverse)
+            probability = excitation_keep_probability(known, self.p, n, self.inverse)
         scale = rescale_factor(h, keep, probability, self.rescale, self.max_scale)
-        self.last = Dropped(p_eb, keep, has_target)
-        return (keep * scale).to(h.dtype)
+        self.last = Dropped(p_eb.flatten(0, 1), keep.flatten(0, 1), has_target)
+        return torch.where(is_finite, keep * scale, torch.nan).to(h.dtype).flatten(0, 1)
 
     def extra_repr(self) -> str:
         """The settings."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -32,8 +33,9 @@ def rescale_factor(
     if rescale == "none":
         return 1.0
     if rescale == "fraction":
+        dtype = torch.promote_types(h.dtype, torch.float32)
         # The guard is for masks that keep nothing, where 0 times anything finite is right.
-        return 1.0 / keep.mean(axes, keepdim=True, dtype=torch.float32).clamp_min(1.0 / keep[0].numel())
+        return 1.0 / keep.mean(axes, keepdim=True, dtype=dtype).clamp_min(1.0 / math.prod(keep.shape[1:]))
     assert keep_probability is not None  # noqa: S101
     if rescale == "unit":
         return (1.0 / keep_probability).clamp_max(max_scale)

@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 from torch import Tensor, nn
 
-from captum_ext.dropout.copies import no_hook
+from captum_ext.dropout.copies import StandIn, no_hook
 from captum_ext.excitation import unwrap
 
 __all__ = ["Swap", "ancestors", "dropout_names", "find_module"]
@@ -33,7 +33,8 @@ def dropout_names(model: nn.Module) -> list[str]:
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _CHANNELS = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-_SWAPPED_IN: WeakSet[nn.Module] = WeakSet()
+_TAKEN: WeakSet[nn.Module] = WeakSet()
+"""Layers that were put in, and modules that one was put behind."""
 _REFUSED = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
@@ -86,27 +87,41 @@ class Swap:
                 f"layer {name!r} is {type(self._original).__name__}, which keeps mean and variance of SELU "
                 "networks; no other dropout can take its place"
             )
-        if self._original in _SWAPPED_IN:
-            raise ValueError(f"layer {name!r} has been replaced already, by another attachment or callback")
-        self._parent, self._leaf = find_module(model, name.rpartition(".")[0]), name.rpartition(".")[2]
-        self._takes_place = isinstance(self._original, _DROPOUTS)
-        rate = getattr(self._original, "p", None) if self._takes_place else None
+        if self._original in _TAKEN:
+            raise ValueError(f"layer {name!r} is taken already, by another attachment or callback")
+        takes_place = isinstance(self._original, _DROPOUTS)
+        rate = getattr(self._original, "p", None) if takes_place else None
         self.layer = make(rate, isinstance(self._original, _CHANNELS))
         self.layer.train(self._original.training)
         self._hook = None
-        if self._takes_place:
-            _SWAPPED_IN.add(self.layer)
-            setattr(self._parent, self._leaf, self.layer)
+        self._places: list[tuple[nn.Module, str]] = []
+        if takes_place:
+            # One layer may go by several names.
+            self._places = [
+                (parent, leaf)
+                for parent in unwrap(model).modules()
+                for leaf, child in parent._modules.items()
+                if child is self._original
+            ]
+            for parent, leaf in self._places:
+                setattr(parent, leaf, self.layer)
+            _TAKEN.add(self.layer)
+            if isinstance(self.layer, StandIn):
+                self.layer.stand_in_for(self._original)
         else:
             self._hook = self._original.register_forward_hook(_Follow(self._original, self.layer, name))
+            _TAKEN.add(self._original)
 
     def undo(self) -> None:
         """Restore the model."""
         if self._hook is not None:
             self._hook.remove()
-        elif find_module(self._parent, self._leaf) is self.layer:
-            self._original.train(self.layer.training)
-            setattr(self._parent, self._leaf, self._original)
+            _TAKEN.discard(self._original)
+            return
+        self._original.train(self.layer.training)
+        for parent, leaf in self._places:
+            if getattr(parent, leaf, None) is self.layer:
+                setattr(parent, leaf, self._original)
 
 
 class _Follow:

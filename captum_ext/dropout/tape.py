@@ -68,13 +68,14 @@ class _Call:
 class _Start:
     """A tensor from outside that is written to above the layer: it begins as a copy of what it held.
 
-    A ``buffer`` is to hold in the end what the run with dropout leaves in it.
+    A ``target`` without gradients, such as a buffer, is to hold in the end what the run with dropout leaves
+    in it.
     """
 
     value: Tensor
     output: int
     state: _State
-    buffer: Tensor | None = None
+    target: Tensor | None = None
 
 
 @dataclass
@@ -106,11 +107,15 @@ class Tape(TorchFunctionMode):
         device (torch.device): where the activations are.
         rehearsal (bool, optional): the calls will not be run again from here: what they write to is to be
             restored by :meth:`undo_writes`. Default: False
+
+    Attributes:
+        root (nn.Module): the network.
+        sites (list of Site): the calls of dropout layers.
     """
 
     def __init__(self, root: nn.Module, device: torch.device, rehearsal: bool = False) -> None:
         super().__init__()
-        self._root, self._rehearsal = root, rehearsal
+        self.root, self._rehearsal = root, rehearsal
         self._made: set[int] = set()
         self._overwritten: list[tuple[Tensor, Tensor]] = []
         # Values that were computed without gradients, as inside of a custom autograd function.
@@ -131,7 +136,7 @@ class Tape(TorchFunctionMode):
     @cached_property
     def _constants(self) -> set[int]:
         """Ids of what is no evidence: buffers, and what is computed from weights alone."""
-        return {id(buffer) for buffer in self._root.buffers()}
+        return {id(buffer) for buffer in self.root.buffers()}
 
     # ------------------------------------------------------------------------------------------ recording
 
@@ -216,7 +221,7 @@ class Tape(TorchFunctionMode):
             ]
             self._entries.append(_Call(func, noted_args, noted_kwargs, indices, state))
             if not state.grad:
-                self._without_grad |= set(indices)
+                self._without_grad |= {i for i, slot in zip(indices, slots, strict=True) if slot is None}
         return result
 
     def _run(self, call: Callable[[], Any]) -> Any:
@@ -285,8 +290,7 @@ class Tape(TorchFunctionMode):
             self._slots[id(tensor)] = self._slots[id(clean)]
             return
         whole = tensor if tensor._base is None else tensor._base
-        buffer = None if state.grad else whole
-        self._entries.append(_Start(whole.detach().clone(), self._new(whole), state, buffer))
+        self._entries.append(_Start(whole.detach().clone(), self._new(whole), state, whole))
         self._slot_of(tensor)
 
     def _note(self, value: Any) -> Any:
@@ -308,6 +312,8 @@ class Tape(TorchFunctionMode):
             return self._clean[index]
         if not value.requires_grad or isinstance(value, nn.Parameter):
             return value
+        if isinstance(value._base, nn.Parameter):  # a part of a weight, taken below the layer
+            return value.detach()
         if id(value) in self._constants:
             return value.detach()
         if id(value) not in self._bypasses:
@@ -326,9 +332,9 @@ class Tape(TorchFunctionMode):
     def _unseen(self, node: Node) -> UnsupportedOperationError:
         return UnsupportedOperationError(
             f"above the Excitation Dropout layer, the operation behind '{node.name()}' did not run as "
-            "ordinary Python code of torch (a custom autograd function, a scripted module, "
-            f"SyncBatchNorm, another thread), seen in {self.mode.module_path()}: it can neither be "
-            "measured nor run again. Choose a layer above it."
+            "ordinary Python code of torch (a custom autograd function, a backward hook on a module, a "
+            f"scripted module, SyncBatchNorm, another thread), seen in {self.mode.module_path()}: it can "
+            "neither be measured nor run again. Choose a layer above it."
         )
 
     # ------------------------------------------------------------------------------------------ afterwards
@@ -356,8 +362,8 @@ class Tape(TorchFunctionMode):
             for target, value in reversed(self._overwritten):
                 target.copy_(value)
             for entry in self._entries:
-                if isinstance(entry, _Start) and entry.buffer is not None:
-                    entry.buffer.copy_(entry.value)
+                if isinstance(entry, _Start) and entry.target is not None:
+                    entry.target.detach().copy_(entry.value)
 
     def replay(self, multiplier: Multiplier | None = None) -> list[Tensor]:
         """Repeat the calls, with the activations of each site times ``multiplier(site, activations)``.
@@ -389,11 +395,23 @@ class Tape(TorchFunctionMode):
                         values[entry.output] = entry.value.clone()
                     else:
                         values[entry.output] = _masked(entry, value_of(entry.h), multiplier)
+        self._keep_written(values)
+        return values
+
+    def _keep_written(self, values: list[Tensor]) -> None:
+        """Leave in buffers what the run with dropout wrote, not what the clean pass did."""
+        targets = set()
         with torch.no_grad():
             for entry in self._entries:
-                if isinstance(entry, _Start) and entry.buffer is not None:
-                    entry.buffer.copy_(values[entry.output])
-        return values
+                if isinstance(entry, _Start) and entry.target is not None:
+                    targets.add(id(entry.target))
+                    if not entry.target.requires_grad:
+                        entry.target.copy_(values[entry.output])
+        for module in self.root.modules():
+            for name, buffer in module._buffers.items():
+                slot = None if buffer is None else self._slots.get(id(buffer))
+                if slot is not None and id(buffer) not in targets:  # another tensor than before
+                    module._buffers[name] = values[slot]
 
     def _restore(self, state: _State, scopes: ExitStack) -> None:
         now = self._state()

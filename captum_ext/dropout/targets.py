@@ -28,6 +28,16 @@ class Armed:
     targets: Tensor | Literal["predicted"]
     output_fn: OutputFn
 
+    def __post_init__(self) -> None:
+        targets = self.targets
+        if isinstance(targets, str) and targets == "predicted":
+            return
+        if not isinstance(targets, Tensor):
+            shown = repr(targets) if isinstance(targets, str) else type(targets).__name__
+            raise TypeError(f"targets must be a tensor of labels or soft labels, or 'predicted', got {shown}")
+        if targets.is_complex() or targets.dtype == torch.bool:
+            raise TypeError(f"labels must be integers, soft labels floating point, got {targets.dtype}")
+
 
 def find_scores(output: Any) -> Tensor:
     """The scores in what a network returned, so far as that can be told.
@@ -81,6 +91,12 @@ def prior_mass(scores: Tensor, targets: Tensor | Literal["predicted"]) -> Tensor
             f"the scores have shape {tuple(scores.shape)}; Excitation Dropout needs (N, K), or (N, K, *) "
             "with the classes at axis 1; pass output_fn= to bring them there"
         )
+    if scores.shape[1] == 1:
+        raise ValueError(
+            f"scores of shape {tuple(scores.shape)} are one number per example, in which nothing would be "
+            "the evidence for a low one; for two classes pass output_fn=lambda z: torch.cat([-z, z], 1) and "
+            "labels 0 and 1"
+        )
     scores = scores.detach()
     if isinstance(targets, str):
         mass = _one_hot(scores.argmax(1), scores)
@@ -119,8 +135,10 @@ def _labels(labels: Tensor, scores: Tensor) -> Tensor:
 def _weights(weights: Tensor, scores: Tensor) -> Tensor:
     if weights.shape != scores.shape:
         raise ValueError(_misfit(weights, scores, f"soft labels {tuple(scores.shape)}"))
-    if weights.device.type == "cpu" and bool((weights < 0).any()):
-        raise ValueError("soft labels must not be negative; the mass of a class is its share of the evidence")
+    if weights.device.type == "cpu" and not bool(((weights >= 0) & weights.isfinite()).all()):
+        raise ValueError(
+            "soft labels must be finite and not negative; the mass of a class is its share of the evidence"
+        )
     return weights.float().clamp(min=0)
 
 

@@ -571,26 +571,47 @@ def test_training_mode_follows_the_layer_in_both_directions():
     assert net.drop.training
 
 
-def test_state_dicts_and_copies_are_those_of_the_plain_model():
-    net, x, y = made(Net)
+def test_state_dicts_are_those_of_the_plain_model():
+    net, _, y = made(Net)
     plain = {name: value.clone() for name, value in net.state_dict().items()}
     with attach(net, "drop") as dropout:
         dropout.arm(y)
         assert list(net.state_dict()) == list(plain)
         net.load_state_dict(plain, strict=True)
-        twin = copy.deepcopy(net)
-        assert not twin.drop.is_armed
-        assert torch.equal(twin(x), twin.above(twin.below(x), x))
     Net().double().load_state_dict(plain, strict=True)
-    assert torch.equal(twin(x), twin.above(twin.below(x), x))
 
 
-def test_a_model_with_hooks_can_be_saved_whole(tmp_path):
+@pytest.mark.parametrize("mode", [True, False])
+def test_a_copy_is_the_model_as_it_was(mode):
+    net, x, y = made(Net)
+    net.drop.p = 0.25
+    with attach(net, "drop") as dropout:
+        dropout.arm(y)
+        net.train(mode)
+        twin = copy.deepcopy(net)
+    assert type(twin.drop) is nn.Dropout and twin.drop is not net.drop
+    assert twin.drop.p == 0.25 and twin.drop.training == mode
+    torch.manual_seed(3)
+    found = twin(x)
+    torch.manual_seed(3)
+    assert torch.equal(found, twin.above(twin.drop(twin.below(x)), x))
+    net.train()
+
+
+def test_a_saved_model_is_the_model_as_it_was(tmp_path):
     net, x, _ = made(Net)
     with attach(net, "drop"):
         torch.save(net, tmp_path / "net.pt")
     loaded = torch.load(tmp_path / "net.pt", weights_only=False)
-    assert torch.equal(loaded(x), net.above(net.below(x), x))
+    assert type(loaded.drop) is nn.Dropout
+    assert torch.equal(loaded.eval()(x), net.above(net.below(x), x))
+
+
+def test_a_layer_of_its_own_stays_what_it_is_in_a_copy():
+    layer = ExcitationDropoutLayer(0.3, head=nn.Linear(4, 3))
+    layer.arm(torch.tensor([1]))
+    twin = copy.deepcopy(layer)
+    assert type(twin) is ExcitationDropoutLayer and twin.p == 0.3 and not twin.is_armed
 
 
 def test_names_of_dropout_layers_are_listed():

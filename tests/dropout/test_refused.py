@@ -343,7 +343,7 @@ def test_sharded_weights_are_refused():
 def test_a_layer_can_be_replaced_once_at_a_time():
     net, _, _ = made(Net)
     original = net.drop
-    with attach(net, "drop"), pytest.raises(ValueError, match="replaced already"):
+    with attach(net, "drop"), pytest.raises(ValueError, match="taken already"):
         attach(net, "drop")
     assert net.drop is original
     with attach(net, "drop"):
