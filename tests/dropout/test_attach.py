@@ -9,7 +9,7 @@ from dropout_nets import NETS, BatchNorm, Convolutional, Net, UpperDropout, made
 from torch import nn
 
 from captum_ext.attr import LayerExcitationBackprop
-from captum_ext.dropout import attach, dropout_names, excitation_keep_mask
+from captum_ext.dropout import ExcitationDropoutLayer, attach, dropout_names, excitation_keep_mask
 
 
 def with_statistics_of_the_batch(net, x):
@@ -589,8 +589,9 @@ def test_a_copy_is_the_model_as_it_was(mode):
         dropout.arm(y)
         net.train(mode)
         twin = copy.deepcopy(net)
-    assert type(twin.drop) is nn.Dropout and twin.drop is not net.drop
-    assert twin.drop.p == 0.25 and twin.drop.training == mode
+    assert type(twin.drop) is nn.Dropout
+    assert twin.drop is not net.drop
+    assert (twin.drop.p, twin.drop.training) == (0.25, mode)
     torch.manual_seed(3)
     found = twin(x)
     torch.manual_seed(3)
@@ -611,7 +612,8 @@ def test_a_layer_of_its_own_stays_what_it_is_in_a_copy():
     layer = ExcitationDropoutLayer(0.3, head=nn.Linear(4, 3))
     layer.arm(torch.tensor([1]))
     twin = copy.deepcopy(layer)
-    assert type(twin) is ExcitationDropoutLayer and twin.p == 0.3 and not twin.is_armed
+    assert type(twin) is ExcitationDropoutLayer
+    assert (twin.p, twin.is_armed) == (0.3, False)
 
 
 def test_names_of_dropout_layers_are_listed():
