@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from captum_ext.data._padding import pad
-from captum_ext.data.annotations._limits import TICK_TOLERANCE_S
 from captum_ext.data.annotations.records import AnnotatedAction, AnnotatedVideo
+from captum_ext.data.sampling import TICK_TOLERANCE_S
 
 __all__ = ["frame_spans", "padded_boxes"]
 
