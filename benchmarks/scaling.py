@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from benchmarks.ebr.methods import recurrent_methods
 from benchmarks.environment import environment
 from benchmarks.suite.batches import Batch, Groups, group_loader
 from benchmarks.suite.clips import ActionClips
+from benchmarks.suite.errors import RunError
 from benchmarks.timing import now
 from captum_ext.attr import Rise, SpatioTemporalExtremalPerturbation
 from captum_ext.data import IMAGENET, ClipTransform, generate_actions, load_manifest
@@ -52,6 +53,7 @@ DATA_SETS = {
 
 _MASKS, _ITERATIONS = 1000, 100
 _MEASURED = (1, 3)
+_GROUP = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -139,9 +141,21 @@ def _decoded_per_second(folder: Path, n_clips: int, workers: int) -> float:
         generate_actions(manifest.parent, -(-n_clips // 6), size=(240, 320), n_frames=64, fps=25.0)
     clips = load_manifest(manifest)[:n_clips]
     source = ActionClips(clips, ClipTransform(224, *IMAGENET), _FRAMES)
-    loader = group_loader(Groups(source, 4), workers)
+    groups = Groups(source, _GROUP)
+    if len(groups) <= max(workers, 1):
+        raise RunError(
+            f"--clips {n_clips} are too few for {workers} workers: give {_GROUP * (max(workers, 1) + 1)}"
+        )
+    return _delivered_per_second(group_loader(groups, workers), workers)
+
+
+def _delivered_per_second(loader: Iterable[Batch], workers: int) -> float:
+    """Clips per second without the start of the workers: from when each of them has delivered once."""
+    batches = iter(loader)
+    for _ in range(max(workers, 1)):
+        next(batches)
     start = time.perf_counter()
-    delivered = sum(len(batch.ids) for batch in loader)
+    delivered = sum(len(batch.ids) for batch in batches)
     return delivered / (time.perf_counter() - start)
 
 

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
+from captum_ext._floating import check_floating
+
 
 def check_maps(maps: Tensor, frame_size: tuple[int, int]) -> None:
     """Refuse anything but finite floating-point maps (N, T, h, w) that are no larger than the frame."""
-    if not isinstance(maps, Tensor) or not maps.is_floating_point():
-        what = str(maps.dtype) if isinstance(maps, Tensor) else type(maps).__name__
-        raise TypeError(f"maps must be a floating-point tensor of shape (N, T, h, w), got {what}.")
+    check_floating(maps, "maps", "(N, T, h, w)")
     if maps.dim() != 4 or 0 in maps.shape:
         raise ValueError(
             f"maps must have shape (N, T, h, w) with no empty axis, got {tuple(maps.shape)}; "

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
+from captum_ext._floating import check_floating
+
 
 def check_series(series: Tensor, name: str = "scores") -> None:
     """Refuse anything but a finite floating-point tensor of shape (N, T) with at least one clip and frame."""
-    if not isinstance(series, Tensor) or not series.is_floating_point():
-        what = str(series.dtype) if isinstance(series, Tensor) else type(series).__name__
-        raise TypeError(f"{name} must be a floating-point tensor of shape (N, T), got {what}.")
+    check_floating(series, name, "(N, T)")
     if series.dim() != 2:
         raise ValueError(
             f"{name} must have shape (N, T), clips by frames, got {tuple(series.shape)}; "

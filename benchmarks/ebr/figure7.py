@@ -111,8 +111,8 @@ def _tables(evaluated: Evaluated) -> list[Table]:
 def _of_pairs(evaluated: Evaluated, row: str, measure: str) -> Tensor:
     """The mean over the orders of each pair of clips: both show the same frames and are not independent."""
     found = defaultdict[str, list[float]](list)
-    for record in evaluated.records:
-        if record.cell == row:
-            order, _, clip = record.clip.partition(":")
-            found[clip.removeprefix(f"{order}/")].append(record.values[measure])
+    records = [record for record in evaluated.records if record.cell == row]
+    for record, value in zip(records, evaluated.values(row, measure).tolist(), strict=True):
+        order, _, clip = record.clip.partition(":")
+        found[clip.removeprefix(f"{order}/")].append(value)
     return torch.tensor([sum(values) / len(values) for values in found.values()], dtype=torch.float64)

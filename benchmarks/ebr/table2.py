@@ -135,14 +135,14 @@ def _accuracies(evaluated: Evaluated, lengths: Sequence[int]) -> Table:
                 cell = Cell.exact(hits) if row.endswith("(exact)") else Cell.of(hits)
                 table.add(row, _column("known", length), cell)
         unknown = _column("unknown", length)
-        random = part.values("random window (exact)", "unknown hit")
-        table.add("random window (exact)", unknown, Cell.exact(random))
+        random = Cell.exact(part.values("random window (exact)", "unknown hit"))
+        table.add("random window (exact)", unknown, random)
         table.add("whole clip", unknown, Cell.of(part.values("whole clip", "unknown hit")))
         for row in _SIGNED:
             if row in part.cells():
                 table.add(row, unknown, Cell.of(part.values(row, "unknown hit")))
-    for column in table.columns:
-        table.add("oracle", column, Cell(1.0, len(random)))
+        for kind in ("known", "unknown"):
+            table.add("oracle", _column(kind, length), Cell(1.0, random.n))
     return table
 
 

@@ -34,7 +34,7 @@ _ROWS = ("cEB-R", "EB-R", "caption-guided saliency", "Grad-CAM", "BP-R")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
-    add_run_options(parser)
+    add_run_options(parser, captions=True)
     parser.set_defaults(train=600, test=30, epochs=10)
 
 

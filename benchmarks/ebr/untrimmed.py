@@ -47,7 +47,7 @@ class Untrimmed:
 
     arguments: argparse.Namespace
 
-    @property
+    @cached_property
     def actions(self) -> Actions:
         """The trimmed clips and models that belong to the videos."""
         return Actions(self.arguments)

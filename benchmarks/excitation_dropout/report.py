@@ -122,18 +122,18 @@ def _rate_table(outcomes: Outcomes) -> Table:
     return table
 
 
-def draw(outcomes: Outcomes, rate: float, folder: Path) -> list[Path]:
-    """All plots as PNG files; bands are the intervals of the tables."""
+def draw(outcomes: Outcomes, rate: float, folder: Path) -> dict[Path, str]:
+    """All plots as PNG files, with captions; bands are the intervals of the tables."""
     matplotlib.use("Agg")
     main = {method: list(runs.values()) for (method, p), runs in outcomes.items() if p == rate}
-    paths = []
+    captions = {}
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5))
     for method, runs in main.items():
         _draw_history(axes, runs, "accuracy", method)
     axes.set_ylabel("test accuracy")
     axes.legend(fontsize="small")
-    paths.append(_save(figure, folder / "accuracy.png"))
+    captions[_save(figure, folder / "accuracy.png")] = "Test accuracy by epoch"
 
     figure, grid = pyplot.subplots(2, 3, figsize=(13, 7))
     for axes, (name, title) in zip(grid.flat, _HISTORY.items(), strict=True):
@@ -141,7 +141,7 @@ def draw(outcomes: Outcomes, rate: float, folder: Path) -> list[Path]:
             _draw_history(axes, runs, name, method)
         axes.set_title(title, fontsize="medium")
     grid.flat[0].legend(fontsize="small")
-    paths.append(_save(figure, folder / "utilization.png"))
+    captions[_save(figure, folder / "utilization.png")] = "Utilisation of the first linear layer by epoch"
 
     figure, grid = pyplot.subplots(2, 3, figsize=(13, 7), sharey=True)
     for axes, (name, options) in zip(grid.flat, CURVES.items(), strict=True):
@@ -153,7 +153,9 @@ def draw(outcomes: Outcomes, rate: float, folder: Path) -> list[Path]:
     for axes in grid[:, 0]:
         axes.set_ylabel("probability of the true class")
     grid.flat[0].legend(fontsize="small")
-    paths.append(_save(figure, folder / "compression.png"))
+    captions[_save(figure, folder / "compression.png")] = (
+        "Probability of the true class as units are switched off"
+    )
 
     if len({p for _, p in outcomes}) > 1:
         figure, axes = pyplot.subplots(figsize=(6, 4))
@@ -164,8 +166,8 @@ def draw(outcomes: Outcomes, rate: float, folder: Path) -> list[Path]:
         axes.set_xlabel("drop rate")
         axes.set_ylabel("test accuracy")
         axes.legend(fontsize="small")
-        paths.append(_save(figure, folder / "rates.png"))
-    return paths
+        captions[_save(figure, folder / "rates.png")] = "Test accuracy by drop rate"
+    return captions
 
 
 def _draw_history(axes: Axes, runs: Sequence[Outcome], name: str, label: str) -> None:

@@ -24,6 +24,7 @@ from benchmarks.excitation_dropout.methods import METHODS, RATED
 from benchmarks.excitation_dropout.report import draw, tables
 from benchmarks.excitation_dropout.task import DATASETS, Images, load_images
 from benchmarks.excitation_dropout.training import Outcome, Recipe, train
+from benchmarks.suite.report import write_outcome
 from captum_ext.metrics import CompressionCurve
 
 __all__ = ["add_arguments", "run"]
@@ -121,6 +122,8 @@ def run(arguments: argparse.Namespace) -> None:
     found = tables(outcomes, _RATE)
     pictures = draw(outcomes, _RATE, output)
     facts = {
+        "benchmark": "excitation_dropout",
+        "about": f"Images: {arguments.dataset}. {len(jobs)} networks.",
         "networks": len(jobs),
         "recipe": asdict(jobs[0].recipe),
         "dataset": arguments.dataset,
@@ -130,11 +133,7 @@ def run(arguments: argparse.Namespace) -> None:
         "wall_s": round(time.perf_counter() - start),
         **environment(),
     }
-    records = [facts, *(record for table in found for record in table.records())]
-    (output / "results.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    lines = [f"`{facts['command']}`", "", *(table.markdown() for table in found)]
-    lines += [f"![{path.stem}]({path.name})" for path in pictures]
-    (output / "results.md").write_text("\n".join(lines) + "\n")
+    write_outcome(output, facts, found, pictures)
     sys.stdout.write("\n".join([json.dumps(facts), "", *(table.text() for table in found)]) + "\n")
 
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from benchmarks.ebr.methods import Method
-from benchmarks.quality.methods import RANDOM, every_map, refuse_saved_maps, scores
+from benchmarks.quality.methods import RANDOM, every_map, refuse_saved_maps
 from benchmarks.step.networks import Network, networks
 from benchmarks.step.options import add_area_options, add_optimisation_options, add_rise_options, settings_of
 from benchmarks.suite.actions import N_FRAMES, Actions
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _with_curves(method: Method, network: Network, steps: int) -> Method:
     """The method's maps with the areas under their curves."""
-    forward = scores(network)
+    forward = network.scores
 
     def explain(batch: Batch) -> Explained:
         explained = method(batch)

@@ -16,7 +16,7 @@ from benchmarks.suite.batches import Batch
 from benchmarks.suite.errors import RunError
 from benchmarks.suite.evaluation import Explained
 
-__all__ = ["RANDOM", "every_map", "explanation", "fast_maps", "refuse_saved_maps", "scores"]
+__all__ = ["RANDOM", "every_map", "explanation", "fast_maps", "refuse_saved_maps"]
 
 RANDOM = "random map"
 
@@ -49,16 +49,6 @@ def every_map(network: Network, arguments: argparse.Namespace) -> dict[str, Meth
     if network.is_recurrent:
         methods["BP-R"] = recurrent_methods(network.module)["BP-R"]
     return methods | {RANDOM: _random(arguments.seed)}
-
-
-def scores(network: Network) -> Callable[[Tensor], Tensor]:
-    """Clips to the scores that are explained: of the CNN-LSTM those of the last time step."""
-
-    def forward(clips: Tensor) -> Tensor:
-        found: Tensor = network.module(clips)
-        return found[:, -1] if network.is_recurrent else found
-
-    return forward
 
 
 def explanation(method: Method, batch: Batch) -> Callable[[Tensor, Tensor | None], Tensor]:

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.ebr.methods import Method
-from benchmarks.quality.methods import explanation, fast_maps, refuse_saved_maps, scores
+from benchmarks.quality.methods import explanation, fast_maps, refuse_saved_maps
 from benchmarks.step.networks import Network
 from benchmarks.suite.actions import N_FRAMES, Actions
 from benchmarks.suite.batches import Batch
@@ -85,7 +85,7 @@ def _checked(name: str, method: Method, network: Network, n_classes: int, seed: 
         again, clips, target = explanation(method, batch), batch.clips, batch.labels
         randomised = parameter_randomization(network.module, again, clips, target, layers=layers, seed=seed)
         orders = [
-            order_sensitivity(scores(network), again, clips, target, seed=seed + n) for n in range(_N_ORDERS)
+            order_sensitivity(network.scores, again, clips, target, seed=seed + n) for n in range(_N_ORDERS)
         ]
         values = {
             **dict(zip(randomised.layers, randomised.similarities.unbind(1), strict=True)),

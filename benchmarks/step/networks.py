@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.action_maps import last_step
 from benchmarks.suite.actions import Actions
@@ -36,6 +36,11 @@ class Network:
     def target(self, batch: Batch) -> list[tuple[int, ...]] | list[int]:
         """Captum's targets: the class of each clip, of the CNN-LSTM at the last time step."""
         return last_step(batch.clips, batch.labels) if self.is_recurrent else batch.labels.tolist()
+
+    def scores(self, clips: Tensor) -> Tensor:
+        """The scores that are explained, (N, K): of the CNN-LSTM those of the last time step."""
+        found: Tensor = self.module(clips)
+        return found[:, -1] if self.is_recurrent else found
 
 
 def networks(actions: Actions) -> list[Network]:

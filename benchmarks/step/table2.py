@@ -97,9 +97,7 @@ def _smallest(network: Network, arguments: argparse.Namespace) -> Method:
 
 @torch.no_grad()
 def _recognised(network: Network, batch: Batch) -> Tensor:
-    scores = network.module(batch.clips)
-    last = scores[:, -1] if network.is_recurrent else scores
-    recognised: Tensor = last.argmax(1) == batch.labels
+    recognised: Tensor = network.scores(batch.clips).argmax(1) == batch.labels
     return recognised
 
 

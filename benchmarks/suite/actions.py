@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.clip_cnn import clip_cnn_of, train_clip_cnn
-from benchmarks.demo.training import accuracy, trained_pair
+from benchmarks.demo.training import trained_pair
 from benchmarks.suite.data_sets import annotations_digest, trimmed_clips
 from benchmarks.suite.errors import RunError
 from benchmarks.suite.preparation import prepared
@@ -30,7 +31,7 @@ from captum_ext.data import (
 )
 from captum_ext.models import load_checkpoint, save_checkpoint
 
-__all__ = ["N_FRAMES", "Actions", "accuracy_of"]
+__all__ = ["N_FRAMES", "Actions"]
 
 N_FRAMES = 16
 """Frames of a clip that the models are trained on."""
@@ -97,7 +98,7 @@ class Actions:
         """The first of them, as many as the run wants."""
         return list(clips[: self.arguments.limit])
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """The classes in the order of the models' scores."""
         if self.arguments.checkpoint is not None:
@@ -105,7 +106,7 @@ class Actions:
         known = {clip.label_index: clip.label for clip in self.clips("train")}
         return tuple(known.get(index, f"class {index}") for index in range(max(known) + 1))
 
-    @property
+    @cached_property
     def transform(self) -> ClipTransform:
         """To the models' input."""
         if self.arguments.checkpoint is None:
@@ -197,13 +198,6 @@ class Actions:
         dataset = ClipDataset(self.clips("train"), _TRANSFORM, n_frames=N_FRAMES)
         items = [dataset[i] for i in range(len(dataset))]
         return torch.stack([x for x, _ in items]), torch.tensor([k for _, k in items])
-
-
-def accuracy_of(model: nn.Module, clips: Sequence[ActionClip], transform: ClipTransform) -> float:
-    """Share of clips that a model recognises."""
-    dataset = ClipDataset(clips, transform, n_frames=N_FRAMES)
-    items = [dataset[i] for i in range(len(dataset))]
-    return accuracy(model, torch.stack([x for x, _ in items]), torch.tensor([k for _, k in items]))
 
 
 def _check_labels(clips: Sequence[ActionClip], labels: Sequence[str], checkpoint: Path) -> None:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from benchmarks.suite.errors import RunError
-from captum_ext.data import ActionClip, load_manifest
+from captum_ext.data import ActionClip, load_manifest, probe_video
 from captum_ext.data.annotations import (
     AnnotatedVideo,
     AnnotationError,
     clips_of_videos,
+    frame_spans,
     read_thumos14,
     read_ucf101_24_mat,
     read_ucf101_24_pickle,
@@ -107,14 +110,13 @@ def ambiguous_spans(root: Path, videos: Sequence[ActionClip]) -> dict[str, list[
     """What THUMOS14 calls ambiguous, half-open in frames, by the id of the video."""
     if (root / "untrimmed.json").exists() or not (root / "annotation").is_dir():
         return {}
-    rates = {video.video_id: (video.fps, video.n_frames) for video in videos}
+    paths = {video.video_id: video.path for video in videos}
     found: dict[str, list[list[int]]] = {}
     for annotated in read_thumos14(root / "annotation", "test"):
-        fps, n_frames = rates.get(annotated.video_id, (0.0, 0))
-        spans = [[round(a.start_s * fps), round(a.end_s * fps)] for a in annotated.actions if a.ambiguous]
-        inside = [[start, min(end, n_frames)] for start, end in spans if start < min(end, n_frames)]
-        if inside:
-            found[annotated.video_id] = inside
+        if annotated.video_id in paths and any(action.ambiguous for action in annotated.actions):
+            times = probe_video(paths[annotated.video_id]).timestamps
+            spans = frame_spans(annotated, None, times, torch.arange(len(times)), ambiguous=True)
+            found[annotated.video_id] = spans.tolist()
     return found
 
 

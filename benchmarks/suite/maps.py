@@ -78,21 +78,24 @@ class MapFolder:
         return values
 
     def methods(self) -> list[str]:
-        """The methods of the first clip.
+        """All methods that any clip has a map of, in alphabetical order.
 
         Raises:
-            MapError: if there is no clip.
+            MapError: if there is no clip, or a file is damaged.
         """
         files = sorted(self.folder.glob("*.safetensors"))
         if not files:
             raise MapError(f"there are no saved maps (*.safetensors) in {self.folder}")
-        return self._methods(files[0])
+        return sorted({name for file in files for name in self._methods(file)})
 
     def _methods(self, file: Path) -> list[str]:
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
-        with safe_open(file, framework="pt") as stored:
-            return sorted(name for name in stored.keys() if not name.endswith("/peak"))  # noqa: SIM118
+        try:
+            with safe_open(file, framework="pt") as stored:
+                return sorted(name for name in stored.keys() if not name.endswith("/peak"))  # noqa: SIM118
+        except SafetensorError as error:
+            raise MapError(f"{file} holds no maps: {error}") from error
 
     def _file(self, clip_id: str) -> Path:
         return self.folder / f"{quote(clip_id, safe='')}.safetensors"

@@ -8,23 +8,32 @@ from pathlib import Path
 __all__ = ["add_run_options"]
 
 
-def add_run_options(parser: argparse.ArgumentParser, group: int = 8) -> None:
-    """How many clips, on what, and what to do when something breaks."""
+def add_run_options(parser: argparse.ArgumentParser, group: int = 8, captions: bool = False) -> None:
+    """How many clips, on what, and what to do when something breaks.
+
+    Args:
+        parser (argparse.ArgumentParser): gets the options.
+        group (int): default of ``--group``. Default: 8
+        captions (bool): whether clips have captions instead of classes; a captioner is always trained.
+            Default: False
+    """
+    counted = "in all" if captions else "per class"
     data = parser.add_argument_group("clips and models")
     data.add_argument(
         "--data-root", type=Path, help="folder of the paper's data set; without it, clips are generated"
     )
-    data.add_argument(
-        "--checkpoint", type=Path, help="a trained model of captum_ext.models; without it, one is trained"
-    )
+    if not captions:
+        data.add_argument(
+            "--checkpoint", type=Path, help="a trained model of captum_ext.models; without it, one is trained"
+        )
     data.add_argument(
         "--prepared",
         type=Path,
         default=Path("benchmark-output/prepared"),
         help="where generated clips and trained models are kept for the next run",
     )
-    data.add_argument("--train", type=_positive, default=100, help="generated training clips per class")
-    data.add_argument("--test", type=_positive, default=20, help="generated held-out clips per class")
+    data.add_argument("--train", type=_positive, default=100, help=f"generated training clips {counted}")
+    data.add_argument("--test", type=_positive, default=20, help=f"generated held-out clips {counted}")
     data.add_argument("--epochs", type=_positive, default=9, help="epochs of each model")
     data.add_argument("--limit", type=_positive, help="only the first clips, of every part of the table")
     data.add_argument("--seed", type=_natural, default=0, help="seed of clips, training and random masks")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 
 import torch
@@ -38,7 +39,7 @@ def plot_series(
     """
     figure = Figure(figsize=(6.4, 3.6), dpi=120, layout="constrained")
     axes = figure.subplots()
-    for colour, (name, rows) in zip(_COLOURS, series.items(), strict=False):
+    for colour, (name, rows) in zip(cycle(_COLOURS), series.items(), strict=False):
         at = torch.arange(rows.shape[1]) if x is None else x
         mean, spread = rows.double().mean(0), rows.double().std(0, correction=0)
         axes.plot(at.numpy(), mean.numpy(), color=colour, label=name)

@@ -56,8 +56,8 @@ def _records(folder: Path) -> list[dict[str, object]]:
     file = folder / _TABLES
     if not file.exists():
         raise RunError(
-            f"{folder} holds no finished run: {file.name} is missing. Finish it with the same command and "
-            "--resume."
+            f"{folder} holds no finished run that can be reported: {file.name} is missing. Finish it with "
+            "the same command and --resume; docs/benchmarks.md says which benchmarks can be reported."
         )
     try:
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.suite.batches import Item
-from captum_ext.data import ActionClip, ClipTransform, Piece, join_actions, read_video, save_manifest
+from captum_ext.data import (
+    ActionClip,
+    ClipTransform,
+    Piece,
+    join_actions,
+    probe_video,
+    read_video,
+    save_manifest,
+)
 
 __all__ = ["RUN_FRAMES", "UntrimmedClips", "generate_untrimmed"]
 
@@ -49,6 +57,7 @@ class UntrimmedClips:
         self.labels = labels
         self.transform = transform
         self.window = window
+        self._times_of: dict[str, list[float]] = {}
         self.places = [
             _Place(number, start, label)
             for number, video in enumerate(videos)
@@ -66,8 +75,10 @@ class UntrimmedClips:
         place = self.places[index]
         video = self.videos[place.video]
         end = min(place.start + self.window, video.n_frames)
-        begin_s, end_s = place.start / video.fps, end / video.fps
-        frames = read_video(video.path, end - place.start, begin_s, end_s).frames
+        # By the file's own times: at a variable rate, start / fps would be another frame than the spans'.
+        times = self._times(video)
+        end_s = times[end] if end < video.n_frames else None
+        frames = read_video(video.path, None, times[place.start], end_s).frames
         missing = self.window - len(frames)
         frames = torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)])
         spans = self._spans(place)
@@ -82,6 +93,15 @@ class UntrimmedClips:
                 "start": torch.tensor(place.start),
             },
         )
+
+    def _times(self, video: ActionClip) -> list[float]:
+        """Seconds at which each frame appears, found once for all clips of a video."""
+        if video.path not in self._times_of:
+            times = probe_video(video.path).timestamps.tolist()
+            if len(times) != video.n_frames:
+                raise ValueError(f"{video.path} has {len(times)} frames, its record {video.n_frames}")
+            self._times_of[video.path] = times
+        return self._times_of[video.path]
 
     def _id(self, place: _Place) -> str:
         return f"{self.videos[place.video].video_id}@{place.start}/{place.label}"

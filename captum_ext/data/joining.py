@@ -73,7 +73,8 @@ def join_actions(
     label, label_index = pieces[truth].clip.label, pieces[truth].clip.label_index
     pieces = [piece for piece in pieces if piece.n_frames != 0]
     first = pieces[0].clip
-    parts, boxes, spans = [], list[Box | None](), list[Span]()
+    parts, spans = [], list[Span]()
+    boxes, others = list[Box | None](), list[tuple[Box, ...]]()
     for clip, start, n_frames in pieces:
         if (clip.width, clip.height, clip.fps) != (first.width, first.height, first.fps):
             raise ValueError(
@@ -94,6 +95,7 @@ def join_actions(
             )
         parts.append(frames[start : start + n_frames])
         boxes += clip.boxes[start : start + n_frames]
+        others += clip.other_boxes[start : start + n_frames] if clip.other_boxes else [()] * n_frames
         begin = spans[-1].end_frame if spans else 0
         if spans and spans[-1].label == clip.label:
             begin = spans.pop().start_frame
@@ -110,4 +112,5 @@ def join_actions(
         height=first.height,
         boxes=tuple(boxes),
         spans=tuple(spans),
+        other_boxes=tuple(others) if any(others) else (),
     )

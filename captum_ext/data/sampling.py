@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-# Times come from integer ticks; a query this close before a frame's time means that frame.
-_TICK_TOLERANCE_S = 1e-6
+# Times come from integer ticks or from k / fps; a query this close before a frame's time means that frame.
+TICK_TOLERANCE_S = 1e-6
 
 
 def segment_centres(n: int, start: float, end: float) -> npt.NDArray[np.float64]:
@@ -44,5 +44,5 @@ def frames_on_display(
         >>> frames_on_display(np.array([0.0, 1.0, 1.1]), np.array([0.0, 0.9, 1.0, 5.0])).tolist()
         [0, 0, 1, 2]
     """
-    positions = np.searchsorted(frame_times, at + _TICK_TOLERANCE_S, side="right") - 1
+    positions = np.searchsorted(frame_times, at + TICK_TOLERANCE_S, side="right") - 1
     return np.asarray(positions, dtype=np.int64)

@@ -1,7 +1,8 @@
 """Metrics of saliency, and of how a network uses a layer, as :class:`torchmetrics.Metric` classes.
 
-Each has ``compute()`` (the figure), ``summary()`` (the figure with n, 95 % interval and exact chance) and
-``plot()``; its functional twin, one value per example, is in :mod:`captum_ext.metrics.functional`.
+Each has ``compute()`` (the figure), ``summary()`` (the figure with n and, where there are such, 95 % interval
+and exact chance) and ``plot()``; its functional twin, one value per example, unit or filter, is in
+:mod:`captum_ext.metrics.functional`.
 """
 
 from captum_ext.metrics.area_between_perturbation_curves import AreaBetweenPerturbationCurves

@@ -1,6 +1,5 @@
 """A ratio of sums whose examples come in clusters: frames in a clip, votes in a video."""
 
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import torch
@@ -8,11 +7,10 @@ from torch import Tensor
 
 from captum_ext.metrics._summarised import SummarisedMetric
 from captum_ext.metrics.functional import wilson_interval
+from captum_ext.metrics.functional.intervals import Z_95
 from captum_ext.metrics.summary import Summary
 
 __all__ = ["ClusterSums", "ClusteredMean", "cluster_sums"]
-
-_Z_95 = NormalDist().inv_cdf(0.975)
 
 
 class ClusterSums(NamedTuple):
@@ -72,7 +70,7 @@ class ClusterSums(NamedTuple):
         ratio = self.per_class()
         residuals = self.values_squared - 2 * ratio * self.products + ratio**2 * self.counts_squared
         variance = self.clusters / (self.clusters - 1) * residuals.clamp(min=0) / self.counts**2
-        half = _Z_95 * float(variance[seen].sum()) ** 0.5 / int(seen.sum())
+        half = Z_95 * float(variance[seen].sum()) ** 0.5 / int(seen.sum())
         mean = float(ratio.nanmean())
         return max(0.0, mean - half), min(1.0, mean + half)
 

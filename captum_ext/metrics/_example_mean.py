@@ -1,6 +1,5 @@
 """What the metrics share that are a mean of one value per example."""
 
-from statistics import NormalDist
 from typing import Any
 
 import torch
@@ -8,11 +7,10 @@ from torch import Tensor
 
 from captum_ext.metrics._summarised import SummarisedMetric
 from captum_ext.metrics.functional import wilson_interval
+from captum_ext.metrics.functional.intervals import Z_95
 from captum_ext.metrics.summary import Summary
 
 __all__ = ["ExampleMean"]
-
-_Z_95 = NormalDist().inv_cdf(0.975)
 
 
 class ExampleMean(SummarisedMetric):
@@ -74,7 +72,7 @@ class ExampleMean(SummarisedMetric):
             return float("nan"), float("nan")
         mean = float(self.total) / n
         variance = max(0.0, (float(self.squares) - n * mean**2) / (n - 1))
-        half = _Z_95 * (variance / n) ** 0.5
+        half = Z_95 * (variance / n) ** 0.5
         low, high = mean - half, mean + half
         if self.plot_lower_bound is not None:
             low = max(low, self.plot_lower_bound)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from captum_ext.metrics._example_mean import ExampleMean
@@ -16,10 +17,11 @@ __all__ = ["PerturbationMetric"]
 
 
 class PerturbationMetric(ExampleMean):
-    """Holds the model and the options of the curves; a subclass says what it makes of them."""
+    """Holds the model and the options of the curves; a subclass defines :meth:`_values`."""
 
     plot_lower_bound: float | None = None  # scores may be logits
     plot_upper_bound: float | None = None
+    _chance: float | None = None
 
     def __init__(
         self,
@@ -40,12 +42,33 @@ class PerturbationMetric(ExampleMean):
         self.score = score
         self.steps_per_eval = steps_per_eval
 
+    def update(self, clips: Tensor, maps: Tensor, target: Target = None) -> None:
+        """Count clips.
+
+        Args:
+            clips (Tensor): The model's input, (N, C, T, H, W).
+            maps (Tensor): Saliency per frame with channels summed, (N, t, h, w).
+            target (int, sequence of int or Tensor, optional): The class explained, one for all or one per
+                clip; left out if ``forward_func`` returns (N,).
+
+        Raises:
+            TypeError: If clips, maps or scores are not floating point, or the target is not an integer.
+            ValueError: If shapes do not match, something is empty or not finite, a module is in training
+                mode or the model draws random numbers.
+        """
+        values = self._values(clips, maps, target)
+        self._add(values, None if self._chance is None else torch.full_like(values, self._chance))
+
     def extra_repr(self) -> str:
         """What the figure depends on, for the printed name."""
         baseline = (
             f"tensor {tuple(self.baseline.shape)}" if isinstance(self.baseline, Tensor) else self.baseline
         )
         return f"unit={self.unit!r}, baseline={baseline!r}, steps={self.steps}, score={self.score!r}"
+
+    def _values(self, clips: Tensor, maps: Tensor, target: Target) -> Tensor:
+        """What the metric is the mean of, one per clip, (N,)."""
+        raise NotImplementedError
 
     def _deletion(
         self, clips: Tensor, maps: Tensor, target: Target, order: Order = "most_relevant_first"

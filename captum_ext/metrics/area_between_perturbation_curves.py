@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from captum_ext.metrics._perturbation_metric import PerturbationMetric
@@ -56,6 +55,7 @@ class AreaBetweenPerturbationCurves(PerturbationMetric):
     """
 
     higher_is_better: bool = True
+    _chance = 0.0
 
     def __init__(
         self,
@@ -70,22 +70,8 @@ class AreaBetweenPerturbationCurves(PerturbationMetric):
     ) -> None:
         super().__init__(forward_func, unit, baseline, steps, score, steps_per_eval, **kwargs)
 
-    def update(self, clips: Tensor, maps: Tensor, target: Target = None) -> None:
-        """Count clips.
-
-        Args:
-            clips (Tensor): The model's input, (N, C, T, H, W).
-            maps (Tensor): Saliency per frame with channels summed, (N, t, h, w).
-            target (int, sequence of int or Tensor, optional): The class explained, one for all or one per
-                clip; left out if ``forward_func`` returns (N,).
-
-        Raises:
-            TypeError: If clips, maps or scores are not floating point, or the target is not an integer.
-            ValueError: If shapes do not match, something is empty or not finite, a module is in training
-                mode or the model draws random numbers.
-        """
-        areas = abpc(
+    def _values(self, clips: Tensor, maps: Tensor, target: Target) -> Tensor:
+        return abpc(
             self._deletion(clips, maps, target, "most_relevant_first"),
             self._deletion(clips, maps, target, "least_relevant_first"),
         )
-        self._add(areas, torch.zeros_like(areas))

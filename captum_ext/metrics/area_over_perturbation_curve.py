@@ -67,18 +67,5 @@ class AreaOverPerturbationCurve(PerturbationMetric):
     ) -> None:
         super().__init__(forward_func, unit, baseline, steps, score, steps_per_eval, **kwargs)
 
-    def update(self, clips: Tensor, maps: Tensor, target: Target = None) -> None:
-        """Count clips.
-
-        Args:
-            clips (Tensor): The model's input, (N, C, T, H, W).
-            maps (Tensor): Saliency per frame with channels summed, (N, t, h, w).
-            target (int, sequence of int or Tensor, optional): The class explained, one for all or one per
-                clip; left out if ``forward_func`` returns (N,).
-
-        Raises:
-            TypeError: If clips, maps or scores are not floating point, or the target is not an integer.
-            ValueError: If shapes do not match, something is empty or not finite, a module is in training
-                mode or the model draws random numbers.
-        """
-        self._add(aopc(self._deletion(clips, maps, target)))
+    def _values(self, clips: Tensor, maps: Tensor, target: Target) -> Tensor:
+        return aopc(self._deletion(clips, maps, target))

@@ -72,7 +72,7 @@ class MinimumPreservationRatio(ExampleMean):
 
     def n_unkept(self) -> int:
         """Number of clips that no area kept, over all processes."""
-        with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self.sync_on_compute):
+        with self._synced():
             return int(self.unkept)
 
     def extra_repr(self) -> str:

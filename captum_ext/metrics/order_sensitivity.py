@@ -107,7 +107,7 @@ class OrderSensitivity(ExampleMean):
 
     def output_change(self) -> float:
         """Mean absolute change of the target's score over all clips and processes; NaN before any."""
-        with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self.sync_on_compute):
+        with self._synced():
             return float(self.output_total / self.n)
 
     def extra_repr(self) -> str:

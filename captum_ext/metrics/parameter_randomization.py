@@ -119,7 +119,7 @@ class ParameterRandomization(ExampleMean):
 
     def curve(self) -> dict[str, float]:
         """Mean similarity over all clips and processes, once each layer is random; NaN before any."""
-        with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self.sync_on_compute):
+        with self._synced():
             return dict(zip(self.layers, (self.layer_totals / self.n).tolist(), strict=True))
 
     def extra_repr(self) -> str:

@@ -30,9 +30,10 @@ class TemporalDetectionAP(TableMetric, SummarisedMetric):
     :func:`~captum_ext.metrics.functional.temporal_average_precision`. Detections are taken as they
     are; suppress duplicates with :func:`~captum_ext.metrics.functional.temporal_nms` before.
 
-    A video may come in several updates and processes. Rows that agree in everything (video, label, segment
-    and score) are one, so samplers that repeat examples to fill up processes change nothing. Equal scores are
-    ordered by video, start and end, truths by start and end, so the order of updates does not matter either.
+    A video may come in several updates and processes. Rows of different updates or entries that agree in
+    everything (video, label, segment and score) are one, so samplers that repeat examples to fill up
+    processes change nothing; equal rows of one entry are as many as they are. Equal scores are ordered by
+    video, start and end, truths by start and end, so the order of updates does not matter either.
 
     ``summary`` tells the mean over the thresholds, its 95 % bootstrap interval over videos (with a fixed
     seed), and as ``n`` the number of videos with a detection or a truth. A random detector has no AP of its
@@ -83,7 +84,7 @@ class TemporalDetectionAP(TableMetric, SummarisedMetric):
         self.protocol: DetectionProtocol = protocol
         self.thresholds = check_protocol(protocol, thresholds)
         self.n_resamples = n_resamples
-        for name, columns in (("detections", 5), ("truths", 4), ("ambiguous", 3)):
+        for name, columns in (("detections", 6), ("truths", 5), ("ambiguous", 3)):
             self._add_table(name, columns)
 
     def update(

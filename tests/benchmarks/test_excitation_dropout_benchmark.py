@@ -31,8 +31,8 @@ TINY = [
 
 def run(folder, *arguments):
     assert main(["run", "excitation_dropout", "--output", str(folder), "--processes", "1", *arguments]) == 0
-    lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
-    return lines[0], lines[1:]
+    lines = [json.loads(line) for line in (folder / "tables.jsonl").read_text().splitlines()]
+    return lines[0], [line for line in lines[1:] if "method" in line]
 
 
 def test_all_tables_and_plots_have_all_methods_and_a_second_run_resumes(tmp_path, capsys):
@@ -56,8 +56,12 @@ def test_all_tables_and_plots_have_all_methods_and_a_second_run_resumes(tmp_path
     assert value["No", "ever on (%)"] + value["No", "dead (%)"] == pytest.approx(1)
     pictures = ["accuracy.png", "compression.png", "rates.png", "utilization.png"]
     assert sorted(path.name for path in tmp_path.glob("*.png")) == pictures
-    assert all(f"]({name})" in (tmp_path / "results.md").read_text() for name in pictures)
+    assert "Resilience to compression (Figure 5.5)" in (tmp_path / "tables.md").read_text()
     assert "Resilience to compression (Figure 5.5)" in capsys.readouterr().out
+    page = tmp_path / "report.html"
+    assert main(["report", str(tmp_path), "--output", str(page)]) == 0
+    assert page.read_text().count("data:image/png") == len(pictures)
+    assert "Sensitivity to the drop rate (Table 5.5)" in page.read_text()
 
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
     assert len(files) == facts["networks"]

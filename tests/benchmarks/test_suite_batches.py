@@ -216,6 +216,13 @@ def test_methods_are_added_to_those_that_are_there(tmp_path):
     assert folder.load("a", "BP").tolist() == [0, 1, 2, 3, 4]
 
 
+def test_methods_are_those_of_all_clips(tmp_path):
+    folder = MapFolder(tmp_path)
+    folder.save("a", {"EB": torch.ones(T, H, W)})
+    folder.save("b", {"BP": torch.ones(T, H, W), "EB": torch.ones(T, H, W)})
+    assert folder.methods() == ["BP", "EB"]
+
+
 def test_missing_and_damaged_maps_are_named(tmp_path):
     folder = MapFolder(tmp_path)
     with pytest.raises(MapError, match="no saved maps"):
@@ -229,6 +236,8 @@ def test_missing_and_damaged_maps_are_named(tmp_path):
     file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(MapError, match=r"a\.safetensors holds no maps"):
         folder.load("a", "EB")
+    with pytest.raises(MapError, match=r"a\.safetensors holds no maps"):
+        folder.methods()
     with pytest.raises(MapError, match=r"a\.safetensors"):
         folder.save("a", {"BP": torch.ones(T)})
     (tmp_path / "file").write_text("")

@@ -53,6 +53,16 @@ def test_numbers_that_make_no_sense_are_refused(capsys, option):
     assert option[0] in capsys.readouterr().err
 
 
+def test_the_captioner_of_table_5_is_always_trained_so_a_checkpoint_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "ebr_table5", "--checkpoint", "model.pt"])
+    assert "unrecognized arguments: --checkpoint" in capsys.readouterr().err
+    assert main(["describe", "ebr_table5"]) == 0
+    assert "clips in all" in capsys.readouterr().out
+    assert main(["describe", "ebr_table1"]) == 0
+    assert "clips per class" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "error", [RunError("the disk\nis full"), FileNotFoundError(2, "No such file", "a.mp4")]
 )
@@ -128,7 +138,7 @@ def test_an_unfinished_run_has_no_report(tmp_path, capsys):
     page = tmp_path / "all.html"
     assert main(["report", str(tmp_path / "one"), str(tmp_path / "two"), "--output", str(page)]) == 1
     said = capsys.readouterr().err
-    assert "two holds no finished run: tables.jsonl is missing" in said
+    assert "two holds no finished run that can be reported: tables.jsonl is missing" in said
     assert not page.exists()
     (tmp_path / "two" / "tables.jsonl").write_text('{"torn')
     with pytest.raises(RunError, match="is damaged"):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.suite.errors import RunError
 from benchmarks.suite.preparation import is_rank_zero, prepared
 
 SETTINGS = {"seed": 0, "train": 2}
@@ -40,7 +41,7 @@ def test_another_name_or_other_settings_give_another_folder(tmp_path, name, sett
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError, FileExistsError])
 def test_a_preparation_that_fails_leaves_nothing(tmp_path, error):
     def fails(folder: Path) -> None:
         build(folder)
@@ -48,7 +49,10 @@ def test_a_preparation_that_fails_leaves_nothing(tmp_path, error):
 
     with pytest.raises(error, match="in the middle"):
         prepared(tmp_path, "actions", SETTINGS, fails)
-    assert not list(tmp_path.iterdir())
+    (failure,) = tmp_path.iterdir()
+    assert failure.read_text() == f"{error.__name__}: in the middle"
+    folder = prepared(tmp_path, "actions", SETTINGS, build)
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def _build_forever(root: Path) -> None:
@@ -113,6 +117,18 @@ def test_other_processes_wait_for_the_first(tmp_path):
     prepared(tmp_path, "actions", SETTINGS, build)
     process.join(10)
     assert process.exitcode == 0
+
+
+def test_other_processes_end_when_the_first_cannot_prepare(tmp_path, monkeypatch):
+    def fails(folder: Path) -> None:
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        prepared(tmp_path, "actions", SETTINGS, fails)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("benchmarks.suite.preparation._PATIENCE_S", 0.1)
+    with pytest.raises(RunError, match=r"the first process could not prepare .*: OSError: the disk is full"):
+        prepared(tmp_path, "actions", SETTINGS, fails)
 
 
 @pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK"])

@@ -83,6 +83,17 @@ def test_convention_a_piece_is_half_open(clips, tmp_path):
     assert joined.spans == (Span("a", 0, 1), Span("b", 1, 3))
 
 
+def test_other_boxes_are_those_of_the_pieces_and_none_where_a_clip_has_one_box_a_frame(clips, tmp_path):
+    others = tuple(((float(t), 1.0, t + 2.0, 9.0),) * (t % 3) for t in range(T))
+    crowded = replace(clips["b"], other_boxes=others)
+    pieces = [Piece(clips["a"], 1, 2), Piece(crowded, 3, 5), Piece(clips["a"], 0, 1)]
+    joined = join_actions(tmp_path / "x.mp4", pieces, "x", truth=1)
+    assert joined.other_boxes == ((), (), *others[3:8], ())
+    without = join_actions(tmp_path / "x.mp4", [pieces[0], Piece(crowded, 3, 1)], "x", truth=1)
+    assert others[3] == ()
+    assert without.other_boxes == ()
+
+
 @pytest.mark.parametrize(("start", "n_frames"), [(-1, 2), (T - 1, 2), (T, 1), (0, T + 1), (3, -1)])
 def test_a_piece_that_reaches_out_of_its_clip_is_refused(clips, tmp_path, start, n_frames):
     outside = Piece(clips["b"], start, n_frames)

@@ -336,6 +336,19 @@ def test_a_video_that_comes_twice_or_in_parts_counts_once():
     assert str(parts.summary()) == str(whole.summary())
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_equal_detections_of_one_entry_are_as_many_as_in_the_function(protocol):
+    found = video([[0, 10], [0, 10], [0, 10], [20, 30]], [0.9, 0.9, 0.9, 0.5])
+    true = video([[0, 10], [20, 30], [20, 30]])
+    expected = ap(found, true, protocol)
+    assert expected < ap(video([[0, 10], [20, 30]], [0.9, 0.5]), video([[0, 10], [20, 30]]), protocol)
+    metric = TemporalDetectionAP(1, protocol, thresholds=[0.5])
+    metric.update([found], [true], ["a"])
+    assert metric.compute()["mAP"].item() == pytest.approx(expected)
+    metric.update([found, found], [true, true], ["a", "a"])  # as a sampler that repeats examples does
+    assert metric.compute()["mAP"].item() == pytest.approx(expected)
+
+
 def test_the_interval_is_the_same_each_time_and_leaves_the_global_generator_alone(monkeypatch):
     metric = TemporalDetectionAP(1, thresholds=[0.5], n_resamples=200)
     preds, target = duplicates(torch.Generator().manual_seed(1), n_videos=20)

@@ -11,9 +11,6 @@ Overrun = Literal["raise", "keep", "cut"]
 # Times are published with one or two decimals: an end this much behind the duration is rounding.
 ROUNDING_S = 0.1
 
-# Times of frames come from integer ticks or from k / fps; one this close before an instant means the instant.
-TICK_TOLERANCE_S = 1e-6
-
 
 def check_overrun(overrun: Overrun) -> None:
     """Refuse any other word, before a record is read."""

@@ -54,6 +54,7 @@ def read_activitynet(
     Raises:
         AnnotationError: if the file is not of this form; a video id appears twice; a duration is not above 0;
             an action is empty, reversed or starts before 0; or a label is not in ``classes``.
+        ValueError: if ``overrun`` or ``on_error`` is another word.
         FileNotFoundError: if there is no such file.
 
     References:

@@ -4,12 +4,13 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
 from captum_ext.data.annotations._faults import Faults, OnError
-from captum_ext.data.annotations._limits import Overrun, fit_to_duration
+from captum_ext.data.annotations._limits import fit_to_duration
 from captum_ext.data.annotations._videos import VideoIndex
 from captum_ext.data.annotations.frames import frame_spans
 from captum_ext.data.annotations.records import AnnotatedAction, AnnotatedVideo
@@ -19,11 +20,13 @@ from captum_ext.data.video import VideoInfo, probe_video
 
 __all__ = ["clips_of_videos"]
 
+_Overrun = Literal["raise", "cut"]  # nothing of a clip can be kept behind its file
+
 
 def clips_of_videos(
     annotations: Iterable[AnnotatedVideo],
     root: str | os.PathLike[str],
-    overrun: Overrun = "raise",
+    overrun: _Overrun = "raise",
     on_error: OnError = "raise",
 ) -> list[ActionClip]:
     """Join annotations with the video files, one clip for each label in each video.
@@ -53,6 +56,7 @@ def clips_of_videos(
     Raises:
         AnnotationError: if a video has no file, or more than one, or an unreadable one; if an action ends
             behind its file; if no frame shows a label, or the label has no index.
+        ValueError: if ``overrun`` or ``on_error`` is another word.
         FileNotFoundError: if there is no such folder.
         ImportError: if PyAV is not installed.
 
@@ -81,7 +85,7 @@ def clips_of_videos(
     return clips
 
 
-def _clips(video: AnnotatedVideo, path: Path, info: VideoInfo, overrun: Overrun) -> list[ActionClip]:
+def _clips(video: AnnotatedVideo, path: Path, info: VideoInfo, overrun: _Overrun) -> list[ActionClip]:
     fitted = [_fit(action, info, overrun) for action in video.actions if not action.ambiguous]
     actions = [action for action in fitted if action is not None]
     spans = sorted((span for action in actions for span in _spans(action, info)), key=lambda span: span[1:])
@@ -113,7 +117,7 @@ def _clips(video: AnnotatedVideo, path: Path, info: VideoInfo, overrun: Overrun)
     return clips
 
 
-def _fit(action: AnnotatedAction, info: VideoInfo, overrun: Overrun) -> AnnotatedAction | None:
+def _fit(action: AnnotatedAction, info: VideoInfo, overrun: _Overrun) -> AnnotatedAction | None:
     if action.start_frame is None or action.end_frame is None:
         return fit_to_duration(action, info.duration_s, overrun)
     if action.end_frame <= info.n_frames:

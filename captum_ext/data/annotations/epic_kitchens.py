@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from captum_ext.data.annotations._faults import Faults, OnError, number, text, whole
-from captum_ext.data.annotations._limits import TICK_TOLERANCE_S, clip_box
+from captum_ext.data.annotations._limits import clip_box
 from captum_ext.data.annotations._text import read_table
 from captum_ext.data.annotations.records import AnnotatedAction, AnnotatedVideo, ObjectBoxes
 from captum_ext.data.records import Box
+from captum_ext.data.sampling import TICK_TOLERANCE_S
 
 __all__ = ["attach_objects", "read_epic_kitchens", "read_epic_kitchens_classes", "read_epic_kitchens_objects"]
 
@@ -50,6 +51,7 @@ def read_epic_kitchens(
     Raises:
         AnnotationError: if a column is missing (test files have no labels), a timestamp is malformed, a stop
             is not after its start, a class is unknown, or an id appears twice.
+        ValueError: if ``label`` or ``on_error`` is another word.
         FileNotFoundError: if there is no such file.
 
     References:
@@ -135,6 +137,7 @@ def read_epic_kitchens_objects(
 
     Raises:
         AnnotationError: if a column is missing, or a row is faulty.
+        ValueError: if ``on_error`` is another word.
         FileNotFoundError: if there is no such file.
     """
     file = Path(path)

@@ -100,6 +100,7 @@ def read_flickr30k_entities(
 
     Raises:
         AnnotationError: if a file of an image is missing or faulty, or the split has an id twice.
+        ValueError: if ``on_error`` is another word.
         FileNotFoundError: if there is no ``Annotations`` or no split file.
 
     References:

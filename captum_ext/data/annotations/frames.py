@@ -6,18 +6,20 @@ import torch
 from torch import Tensor
 
 from captum_ext.data._padding import pad
-from captum_ext.data.annotations._limits import TICK_TOLERANCE_S
 from captum_ext.data.annotations.records import AnnotatedAction, AnnotatedVideo
+from captum_ext.data.sampling import TICK_TOLERANCE_S
 
 __all__ = ["frame_spans", "padded_boxes"]
 
 
-def frame_spans(video: AnnotatedVideo, label: str | None, timestamps: Tensor, indices: Tensor) -> Tensor:
+def frame_spans(
+    video: AnnotatedVideo, label: str | None, timestamps: Tensor, indices: Tensor, ambiguous: bool = False
+) -> Tensor:
     """The spans of sampled frames in which an action happens.
 
     A frame is inside an action if it appears in ``[start_s, end_s)``. An action whose format counts frames
-    needs no time: a frame is inside if its position in the file is in ``[start_frame, end_frame)``. Ambiguous
-    actions have no span, and neither has an action so short that no sampled frame falls into it.
+    needs no time: a frame is inside if its position in the file is in ``[start_frame, end_frame)``. An
+    action so short that no sampled frame falls into it has no span.
 
     Args:
         video (AnnotatedVideo): the annotation.
@@ -25,6 +27,8 @@ def frame_spans(video: AnnotatedVideo, label: str | None, timestamps: Tensor, in
         timestamps (Tensor): seconds at which the frames appear, in order, as ``VideoClip.timestamps``. For T
             frames at a constant rate: ``torch.arange(T) / fps``.
         indices (Tensor): int64 positions of the frames in the file, as ``VideoClip.indices``.
+        ambiguous (bool): True for the spans of ambiguous actions, which otherwise are left out, and only
+            those. Default: False
 
     Shape:
         - timestamps, indices: (T,)
@@ -53,7 +57,7 @@ def frame_spans(video: AnnotatedVideo, label: str | None, timestamps: Tensor, in
         raise ValueError("timestamps and indices must be in order of time")
     spans = []
     for action in video.actions:
-        if action.ambiguous or label not in (None, action.label):
+        if action.ambiguous != ambiguous or label not in (None, action.label):
             continue
         start, end = _positions(action, timestamps, indices)
         if start < end:

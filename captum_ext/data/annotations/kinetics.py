@@ -42,6 +42,7 @@ def read_kinetics(
     Raises:
         AnnotationError: if a column is missing, an end is not after its start, a start is negative or not
             whole, a label is not in ``classes``, or a clip appears twice.
+        ValueError: if ``on_error`` is another word.
         FileNotFoundError: if there is no such file.
 
     References:
@@ -83,6 +84,7 @@ def clips_of_class_folders(
 
     Raises:
         AnnotationError: if a folder is not a class, or a video cannot be read.
+        ValueError: if ``on_error`` is another word.
         FileNotFoundError: if there is no such folder, or no video in it.
         ImportError: if PyAV is not installed.
 

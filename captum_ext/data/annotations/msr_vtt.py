@@ -33,6 +33,7 @@ def read_msr_vtt(
     Raises:
         AnnotationError: if the file is not of this form, an end is not after its start, a video or sentence
             id appears twice, or a sentence is of an unknown video.
+        ValueError: if ``on_error`` is another word.
         FileNotFoundError: if there is no such file.
 
     References:

@@ -107,6 +107,7 @@ def read_thumos14(
     Raises:
         AnnotationError: if a file of a class is missing, or a line is faulty: no three fields, a negative
             start, an end that is not after its start.
+        ValueError: if ``on_error`` is another word.
         FileNotFoundError: if there is no ``detclasslist.txt``.
     """
     root = Path(folder)
@@ -156,7 +157,8 @@ def read_thumos14_csv(
         subset (str, optional): what to note as the videos' subset; the files do not say. Default: None
         overrun (str): what to do with an action that ends more than 0.1 s behind the duration: "raise",
             "keep" it (as the official kits do) or "cut" it, leaving it out if it begins there too. Up to
-            0.1 s is rounding and is cut off, unless "keep". Default: "raise"
+            0.1 s is rounding and is cut off, unless "keep". Files with ``type`` hold no durations, so nothing
+            can be behind them. Default: "raise"
         on_error (str): "raise" at the first faulty row or "skip" faulty rows with one warning.
             Default: "raise"
 
@@ -166,6 +168,7 @@ def read_thumos14_csv(
 
     Raises:
         AnnotationError: if the columns are others, or a row is faulty.
+        ValueError: if ``overrun`` or ``on_error`` is another word.
         FileNotFoundError: if there is no such file.
     """
     check_overrun(overrun)

@@ -77,6 +77,7 @@ def read_ucf101_24_mat(
     Raises:
         AnnotationError: if the file is not of this form, or a video is faulty.
         ValueError: if ``fps`` is not above 0.
+        ValueError: if ``on_error`` is another word.
         FileNotFoundError: if there is no such file.
         ImportError: if SciPy is not installed.
 
@@ -133,6 +134,7 @@ def read_ucf101_24_pickle(
     Raises:
         AnnotationError: if the file is not of this form, asks for anything but arrays, or a video is faulty.
         ValueError: if ``fps`` is not above 0.
+        ValueError: if ``on_error`` is another word.
         FileNotFoundError: if there is no such file.
     """
     file = Path(path)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from captum_ext._floating import check_floating
+
 
 def pad_boxes(boxes: Sequence[Sequence[Sequence[Sequence[float]]]]) -> Tensor:
     """Gather lists of boxes into the padded tensor that the spatial metrics take.
@@ -48,9 +50,7 @@ def check_boxes(boxes: Tensor, frame_size: tuple[int, int]) -> None:
     """Refuse anything but a floating-point tensor (N, T, B, 4) of boxes in the frame, padded with NaN."""
     if len(frame_size) != 2 or min(frame_size) < 1:
         raise ValueError(f"frame_size must be (H, W) in pixels, each at least 1, got {frame_size}.")
-    if not isinstance(boxes, Tensor) or not boxes.is_floating_point():
-        what = str(boxes.dtype) if isinstance(boxes, Tensor) else type(boxes).__name__
-        raise TypeError(f"boxes must be a floating-point tensor of shape (N, T, B, 4), got {what}.")
+    check_floating(boxes, "boxes", "(N, T, B, 4)")
     if boxes.dim() != 4 or boxes.shape[3] != 4:
         raise ValueError(
             f"boxes must have shape (N, T, B, 4), got {tuple(boxes.shape)}; "

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from captum_ext._floating import check_floating
+
 
 def conservation_residual(
     maps: Tensor, expected: float | Tensor = 1.0, delta: Tensor | None = None
@@ -42,9 +44,7 @@ def conservation_residual(
     References:
         Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 2018, section 3.
     """
-    if not isinstance(maps, Tensor) or not maps.is_floating_point():
-        what = str(maps.dtype) if isinstance(maps, Tensor) else type(maps).__name__
-        raise TypeError(f"maps must be a floating-point tensor of shape (N, ...), got {what}.")
+    check_floating(maps, "maps", "(N, ...)")
     if maps.dim() < 2 or 0 in maps.shape:
         raise ValueError(f"maps must have shape (N, ...) with no empty axis, got {tuple(maps.shape)}.")
     mass = maps.detach().double().flatten(1).sum(dim=1)

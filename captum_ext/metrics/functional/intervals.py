@@ -6,6 +6,10 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
+from captum_ext._floating import check_floating
+
+Z_95 = NormalDist().inv_cdf(0.975)
+
 
 def wilson_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of an accuracy.
@@ -80,9 +84,7 @@ def bootstrap_interval(
     References:
         Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
-    if not isinstance(values, Tensor) or not values.is_floating_point():
-        what = str(values.dtype) if isinstance(values, Tensor) else type(values).__name__
-        raise TypeError(f"values must be a floating-point tensor of shape (N,), got {what}.")
+    check_floating(values, "values", "(N,)")
     if values.dim() != 1:
         raise ValueError(f"values must have shape (N,), one per example, got {tuple(values.shape)}.")
     if bool(torch.isinf(values).any()):

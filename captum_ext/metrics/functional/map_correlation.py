@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from captum_ext._floating import check_floating
+
 Similarity = Literal["spearman", "pearson"]
 
 # What is left of a constant map after sums in float32.
@@ -72,9 +74,7 @@ def check_similarity(similarity: str) -> None:
 
 
 def _check(maps: Tensor, name: str) -> None:
-    if not isinstance(maps, Tensor) or not maps.is_floating_point():
-        what = str(maps.dtype) if isinstance(maps, Tensor) else type(maps).__name__
-        raise TypeError(f"{name} must be a floating-point tensor of shape (N, ...), got {what}.")
+    check_floating(maps, name, "(N, ...)")
     if maps.dim() < 2 or 0 in maps.shape:
         raise ValueError(f"{name} must have shape (N, ...) with no empty axis, got {tuple(maps.shape)}.")
     if not bool(torch.isfinite(maps).all()):

@@ -119,14 +119,15 @@ def detection_tables(
     """Put everything into rows, float64, on the CPU.
 
     Returns:
-        tuple of Tensor: Detections (video, label, start, end, score), truths (video, label, start, end) and
-        ambiguous intervals (video, start, end).
+        tuple of Tensor: Detections (video, label, start, end, score, copy), truths (video, label, start, end,
+        copy) and ambiguous intervals (video, start, end). The copy is the number of equal rows before it in
+        its entry.
     """
     if len(preds) != len(target):
         raise ValueError(
             f"preds and target must be one entry per video each, got {len(preds)} and {len(target)}."
         )
-    detections, truths, ambiguous = ([torch.zeros(0, columns, dtype=torch.float64)] for columns in (5, 4, 3))
+    detections, truths, ambiguous = ([torch.zeros(0, columns, dtype=torch.float64)] for columns in (6, 5, 3))
     for row, (found, true) in enumerate(zip(preds, target, strict=True)):
         for name, entry, keys in (
             ("preds", found, ("segments", "scores", "labels")),
@@ -139,8 +140,8 @@ def detection_tables(
             check_labels(entry["labels"], len(entry["segments"]), num_classes, f"{name}[{row}]['labels']")
         check_scores(found["scores"], len(found["segments"]), f"preds[{row}]['scores']")
         video = videos[row]
-        detections.append(_rows(video, found["labels"], found["segments"], found["scores"]))
-        truths.append(_rows(video, true["labels"], true["segments"]))
+        detections.append(_counted(_rows(video, found["labels"], found["segments"], found["scores"])))
+        truths.append(_counted(_rows(video, true["labels"], true["segments"])))
         if "ambiguous" in true:
             check_segments(true["ambiguous"], f"target[{row}]['ambiguous']")
             ambiguous.append(_rows(video, true["ambiguous"]))
@@ -151,6 +152,16 @@ def _rows(video: Tensor, *columns: Tensor) -> Tensor:
     parts = [c.detach().cpu().double() for c in columns]
     parts = [c if c.dim() == 2 else c[:, None] for c in parts]
     return torch.cat([video.double().expand(len(parts[0]), 1), *parts], dim=1)
+
+
+def _counted(rows: Tensor) -> Tensor:
+    """The rows with a column that tells equal ones apart: how many came before."""
+    seen: defaultdict[tuple[float, ...], int] = defaultdict(int)
+    copies = []
+    for row in rows.tolist():
+        copies.append(seen[tuple(row)])
+        seen[tuple(row)] += 1
+    return torch.cat([rows, torch.tensor(copies, dtype=torch.float64).view(-1, 1)], dim=1)
 
 
 @dataclass(frozen=True, eq=False)

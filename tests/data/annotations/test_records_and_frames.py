@@ -90,6 +90,17 @@ def test_convention_a_frame_is_inside_if_it_appears_in_the_half_open_interval():
     assert frame_spans(video, "dive", torch.arange(T) / 10, torch.arange(T)).tolist() == [[2, 5]]
 
 
+def test_ambiguous_actions_have_spans_of_their_own():
+    clear, unclear = (
+        AnnotatedAction("dive", 0, 0.2, 0.5),
+        AnnotatedAction("?", None, 0.6, 0.8, ambiguous=True),
+    )
+    times = torch.arange(T) / 10
+    assert frame_spans(of(unclear, clear), None, times, torch.arange(T)).tolist() == [[2, 5]]
+    only = frame_spans(of(unclear, clear), None, times, torch.arange(T), ambiguous=True)
+    assert only.tolist() == [[6, 8]]
+
+
 def test_convention_frames_are_exact_where_the_format_counts_them():
     # 25 frames a second nominally, while the file runs at 30: the frames still are 5 to 9.
     action = AnnotatedAction("dive", 0, 5 / 25, 9 / 25, start_frame=5, end_frame=9)
