@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal
@@ -14,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from captum_ext.dropout import frames
+from captum_ext.dropout.eager import Eager
 from captum_ext.dropout.layer import ExcitationDropoutLayer, Unit
 from captum_ext.dropout.rescale import Rescale
 from captum_ext.dropout.swap import Swap, ancestors, find_module
 from captum_ext.dropout.targets import Armed, OutputFn, find_scores
 from captum_ext.excitation import unwrap
 
-__all__ = ["Attachment", "attach"]
+__all__ = ["Attachment", "attach", "is_compiled"]
 
 _SHARDED = ("FullyShardedDataParallel", "FSDPModule")
 Head = str | Sequence[str] | Callable[[nn.Module, Tensor], Any]
@@ -130,9 +130,11 @@ class Attachment:
         output_fn: OutputFn,
     ) -> None:
         self._output_fn = output_fn
+        self._has_warned: set[str] = set()
         self._swaps: list[Swap] = []
         self._watched: list[tuple[nn.Module, ExcitationDropoutLayer]] = []
-        self._eager = ExitStack()
+        self._eager = Eager()
+        self._model, self._names = model, list(names)
         layers: dict[str, ExcitationDropoutLayer] = {}
         try:
             for name in names:
@@ -149,15 +151,8 @@ class Attachment:
                 for ancestor in ancestors(model, name):
                     frames.watch(ancestor, layer)
                     self._watched.append((ancestor, layer))
-        self._must_run_eagerly = bool(self._watched) and _is_compiled(model, names)
-        if self._must_run_eagerly:
-            warnings.warn(
-                "the model is compiled, but training with Excitation Dropout at "
-                f"{', '.join(map(repr, names))} runs it eagerly, since the network above a layer can only be "
-                "recorded that way; pass head= (the part above the layer) to train compiled. Evaluation "
-                "stays compiled.",
-                stacklevel=3,
-            )
+        if any(swap.is_behind for swap in self._swaps):
+            _forget_compiled(model, names)
 
     def arm(self, targets: Tensor | Literal["predicted"]) -> None:
         """Say what the evidence of the next training passes is for: see :meth:`ExcitationDropoutLayer.arm`.
@@ -167,28 +162,50 @@ class Attachment:
         """
         frames.abort()
         armed = Armed(targets, self._output_fn)
+        for name, layer in self.layers.items():
+            if layer.is_armed and layer.p > 0 and layer.last is None and name not in self._has_warned:
+                self._has_warned.add(name)
+                warnings.warn(
+                    f"layer {name!r} was armed before, but has not run in a training pass since, so nothing "
+                    "was dropped there. Is it used, and called as a module (not through its weights, as "
+                    "MultiheadAttention does with out_proj)?",
+                    stacklevel=2,
+                )
         for layer in self.layers.values():
             layer.set_armed(armed)
-        if self._must_run_eagerly:
-            self._eager.close()
-            self._eager.enter_context(torch.compiler.set_stance("force_eager"))
+        if self._watched and is_compiled(self._model, self._names):
+            self._run_eagerly()
 
     def disarm(self) -> None:
         """Make the layers the identity, until armed again."""
         frames.abort()
         for layer in self.layers.values():
             layer.disarm()
-        self._eager.close()
+        self._eager.end()
 
     def detach(self) -> None:
         """Restore the model."""
         frames.abort()
-        self._eager.close()
+        self._eager.end()
         for module, layer in self._watched:
             frames.unwatch(module, layer)
         self._watched.clear()
+        if any(swap.is_behind for swap in self._swaps):
+            _forget_compiled(self._model, self._names)
         while self._swaps:
             self._swaps.pop().undo()
+
+    def _run_eagerly(self) -> None:
+        self._eager.begin()
+        if "eager" not in self._has_warned:
+            self._has_warned.add("eager")
+            warnings.warn(
+                "the model is compiled, but training with Excitation Dropout at "
+                f"{', '.join(map(repr, self._names))} runs it eagerly, since the network above a layer can "
+                "only be recorded that way; pass head= (the part above the layer) to train compiled. "
+                "Evaluation stays compiled, after disarm().",
+                stacklevel=3,
+            )
 
     def __enter__(self) -> Attachment:
         return self
@@ -207,7 +224,7 @@ def _head(model: nn.Module, head: Head) -> Callable[[Tensor], Any]:
     return nn.Sequential(*(find_module(model, name) for name in head))
 
 
-def _is_compiled(model: nn.Module, names: Sequence[str]) -> bool:
+def is_compiled(model: nn.Module, names: Sequence[str]) -> bool:
     """Whether one of the layers lies inside of a compiled module."""
     if "torch._dynamo" not in sys.modules:
         return False
@@ -222,3 +239,9 @@ def _is_compiled(model: nn.Module, names: Sequence[str]) -> bool:
             if getattr(module, "_compiler_ctx", None) is not None:
                 return True
     return False
+
+
+def _forget_compiled(model: nn.Module, names: Sequence[str]) -> None:
+    """Have code compiled again: what was compiled before a hook came or went goes on without or with it."""
+    if is_compiled(model, names):
+        torch._dynamo.reset()

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torch.overrides import _pop_mode
 
 from captum_ext.dropout.copies import no_hook
+from captum_ext.dropout.eager import is_in_compiled_code
 from captum_ext.dropout.measure import examples_with_target, measure
 from captum_ext.dropout.outputs import map_output
 from captum_ext.dropout.tape import Site, Tape, unpacked
+from captum_ext.dropout.targets import find_scores
 from captum_ext.excitation import UnsupportedOperationError
 
 if TYPE_CHECKING:
@@ -34,6 +36,10 @@ _NO_ANCESTOR = (
 _REENTRANT = (
     "reentrant activation checkpointing runs the network without gradients at first, where Excitation "
     "Dropout cannot act; pass use_reentrant=False to torch.utils.checkpoint"
+)
+_COMPILED = (
+    "the network that Excitation Dropout was attached to is called from compiled code; attach to the "
+    "compiled module itself, compiled = torch.compile(model); attach(compiled, ...), or pass head="
 )
 _NESTED_MODE = (
     "a torch function mode (such as `with torch.device(...)`) was entered or left between the Excitation "
@@ -56,7 +62,7 @@ _running = _Running()
 
 def reach(layer: ExcitationDropoutLayer, h: Tensor) -> Tensor:
     """A dropout layer was called in training, armed: what the network goes on with."""
-    armed, layer.has_run = layer.armed, True
+    armed = layer.armed
     if armed is None or layer.p == 0 or _is_in_backward():
         return h
     if not torch.is_grad_enabled():
@@ -123,6 +129,7 @@ def _finish(output: Any) -> Any:
         maps = _measured(tape, output)
         with unpacked():
             values = tape.replay(lambda site, h: site.layer.multiplier(h, *maps[id(site)]))
+        _number_scores(tape, output, values)
         found = False
 
         def replayed(tensor: Tensor) -> Tensor:
@@ -140,6 +147,16 @@ def _finish(output: Any) -> Any:
         return result
     finally:
         tape.release()
+
+
+def _number_scores(tape: Tape, output: Any, values: list[Tensor]) -> None:
+    """Note where in autograd's graph the scores are, if it was we who said which they are."""
+    for site in tape.sites:
+        site.layer.scores_number = None
+        if site.armed.output_fn is find_scores:
+            slot = tape.slot(find_scores(output))
+            node = None if slot is None else values[slot].grad_fn
+            site.layer.scores_number = None if node is None else node._sequence_nr()
 
 
 Maps = dict[int, tuple[Tensor | None, Tensor]]
@@ -251,6 +268,8 @@ class _Hook:
 def _enter(module: nn.Module, watched: _Watched, _: Any) -> None:
     # Not asked whether a layer is in training: one behind a module learns of it when that module runs.
     if any(layer.is_armed and layer.head is None for layer in watched.layers):
+        if module.training and is_in_compiled_code():
+            raise RuntimeError(_COMPILED)
         if _running.stack and not _is_being_called(_running.stack[0]):
             abort()  # Ctrl-C ended that call, and no hook was told
         if not _running.stack:
@@ -258,28 +277,14 @@ def _enter(module: nn.Module, watched: _Watched, _: Any) -> None:
         _running.stack.append(module)
 
 
-def _leave(module: nn.Module, watched: _Watched, _: Any, output: Any) -> Any:
+def _leave(module: nn.Module, _: _Watched, __: Any, output: Any) -> Any:
     stack = _running.stack
     if not stack or stack[-1] is not module:
         return None
     stack.pop()
     if stack:
         return None
-    if output is not None and module.training:
-        _warn_of_idle(watched.layers)
     return _finish(output) if _running.tape is not None else None
-
-
-def _warn_of_idle(layers: list[ExcitationDropoutLayer]) -> None:
-    for layer in layers:
-        if layer.is_armed and layer.p > 0 and not layer.has_run:
-            layer.has_run = True
-            warnings.warn(
-                "the network was called in training, but an Excitation Dropout layer in it was not, so "
-                "nothing was dropped there. Is its module used in this pass, and called as a module (not "
-                "through its weights, as MultiheadAttention does with out_proj)?",
-                stacklevel=2,
-            )
 
 
 # ---------------------------------------------------------------------------------- where the layer runs

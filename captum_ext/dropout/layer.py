@@ -148,7 +148,7 @@ class ExcitationDropoutLayer(StandIn, nn.Dropout):
     def _forget(self) -> None:
         """Begin with no target, measured nothing yet."""
         self.has_warned = False
-        self.has_run = False
+        self.scores_number: int | None = None
         self.armed: Armed | None = None
         self.is_armed = False
         self.last: Dropped | None = None
@@ -170,7 +170,7 @@ class ExcitationDropoutLayer(StandIn, nn.Dropout):
         Args:
             targets (Tensor or str): labels (N,), of which negative ones leave their example alone; soft
                 labels (N, K), weights of the classes that need not sum to 1; or ``"predicted"``, the class
-                with the highest score.
+                with the highest score, classes being axis 1 of the scores.
             output_fn (Callable, optional): takes the scores (N, K) out of what the network (or ``head``)
                 returns. Default: :func:`find_scores`
         """

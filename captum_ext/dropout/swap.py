@@ -45,10 +45,10 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
         ValueError: there is none; the message names similar ones and the dropout layers.
     """
     module = unwrap(model)
-    for part in name.split(".") if name else ():
+    for part in _parts(name):
         child = getattr(module, part, None)
         if not isinstance(child, nn.Module):
-            names = [n for n, _ in unwrap(model).named_modules() if n]
+            names = [".".join(_parts(n)) for n, _ in unwrap(model).named_modules() if n]
             close = difflib.get_close_matches(name, names, n=3)
             dropouts = dropout_names(model)[:8]
             hints = [f"did you mean {' or '.join(map(repr, close))}?"] if close else []
@@ -64,8 +64,13 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
 
 def ancestors(model: nn.Module, name: str) -> list[nn.Module]:
     """The modules that contain the named one, outermost first."""
-    parts = name.split(".")
+    parts = _parts(name)
     return [find_module(model, ".".join(parts[:depth])) for depth in range(len(parts))]
+
+
+def _parts(name: str) -> list[str]:
+    """Of a dotted name; wrappers of compiled modules, which ``named_modules`` shows, are none."""
+    return [part for part in name.split(".") if part not in ("", "_orig_mod")]
 
 
 class Swap:
@@ -111,6 +116,11 @@ class Swap:
         else:
             self._hook = self._original.register_forward_hook(_Follow(self._original, self.layer, name))
             _TAKEN.add(self._original)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the layer was put behind a module, by a hook."""
+        return self._hook is not None
 
     def undo(self) -> None:
         """Restore the model."""

@@ -332,9 +332,9 @@ class Tape(TorchFunctionMode):
     def _unseen(self, node: Node) -> UnsupportedOperationError:
         return UnsupportedOperationError(
             f"above the Excitation Dropout layer, the operation behind '{node.name()}' did not run as "
-            "ordinary Python code of torch (a custom autograd function, a backward hook on a module, a "
-            f"scripted module, SyncBatchNorm, another thread), seen in {self.mode.module_path()}: it can "
-            "neither be measured nor run again. Choose a layer above it."
+            "ordinary Python code of torch (a custom autograd function, such as reentrant checkpointing, a "
+            "backward hook on a module, a scripted module, SyncBatchNorm, another thread), seen in "
+            f"{self.mode.module_path()}: it can neither be measured nor run again. Choose a layer above it."
         )
 
     # ------------------------------------------------------------------------------------------ afterwards

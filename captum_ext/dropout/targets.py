@@ -35,7 +35,7 @@ class Armed:
         if not isinstance(targets, Tensor):
             shown = repr(targets) if isinstance(targets, str) else type(targets).__name__
             raise TypeError(f"targets must be a tensor of labels or soft labels, or 'predicted', got {shown}")
-        if targets.is_complex() or targets.dtype == torch.bool:
+        if targets.is_complex():
             raise TypeError(f"labels must be integers, soft labels floating point, got {targets.dtype}")
 
 
@@ -78,8 +78,8 @@ def prior_mass(scores: Tensor, targets: Tensor | Literal["predicted"]) -> Tensor
 
     Args:
         scores (Tensor): the network's scores.
-        targets (Tensor or str): labels (negative ones are ignored), non-negative weights of the classes, or
-            ``"predicted"``.
+        targets (Tensor or str): labels (negative ones are ignored), non-negative weights of the classes, such
+            as several labels as 0 and 1, or ``"predicted"``.
 
     Shape:
         scores (N, K, *) as :func:`torch.nn.functional.cross_entropy` takes them, labels (N, *) or (N, 1),
@@ -102,7 +102,7 @@ def prior_mass(scores: Tensor, targets: Tensor | Literal["predicted"]) -> Tensor
         mass = _one_hot(scores.argmax(1), scores)
     else:
         targets = targets.detach().to(scores.device)
-        if targets.is_floating_point():
+        if targets.is_floating_point() or targets.shape == scores.shape:
             mass = _weights(targets, scores)
         else:
             mass = _one_hot(_labels(targets, scores), scores)
@@ -123,6 +123,10 @@ def _labels(labels: Tensor, scores: Tensor) -> Tensor:
         labels = labels.squeeze(-1)
     if labels.shape != shape:
         raise ValueError(_misfit(labels, scores, f"labels {tuple(shape)}"))
+    if labels.dtype == torch.bool:
+        raise TypeError(
+            f"labels {tuple(shape)} must be integers, got booleans; for two classes pass labels.long()"
+        )
     # On a GPU, looking would make the host wait; there torch's own assertion stops the run.
     if labels.device.type == "cpu" and labels.numel() and int(labels.max()) >= scores.shape[1]:
         raise ValueError(
