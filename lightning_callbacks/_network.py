@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
 from lightning_callbacks._lightning import MisconfigurationException
 
-__all__ = ["Scores", "outputs_of", "scores_with"]
+__all__ = ["Scores", "goes_into_relus", "outputs_of", "scores_with"]
+
+# What autograd calls operations that commute with a ReLU: new shapes, copies, maxima.
+_SHAPES = ("View", "UnsafeView", "ReshapeAlias", "Permute", "Transpose", "Squeeze", "Unsqueeze")
+_COMMUTING = (*_SHAPES, "Clone", "ToCopy", "MaxPool", "AdaptiveMaxPool")
 
 
 class Scores(nn.Module):
@@ -86,3 +92,42 @@ def scores_with(network: nn.Module, x: Tensor, module: nn.Module, output: Tensor
         return scores
     finally:
         handle.remove()
+
+
+def goes_into_relus(network: nn.Module, x: Tensor, module: nn.Module) -> bool:
+    """Whether nothing but ReLUs reads the output of ``module``, so that its negative values are 0 to all.
+
+    That the scores stay the same without the negative values does not say so: a shift between the two, as of
+    a batch norm, may cut off positive values as well.
+    """
+    outputs: list[Tensor] = []
+
+    def hook(module: nn.Module, args: object, own: Tensor) -> Tensor:
+        outputs.append(own.detach().requires_grad_())
+        return outputs[0].clone()  # which may be changed in place
+
+    handle = module.register_forward_hook(hook)
+    try:
+        with torch.enable_grad():
+            scores: Tensor = network(x.clone())
+    finally:
+        handle.remove()
+    assert scores.grad_fn is not None  # noqa: S101 (Excitation Backprop has run)
+    readers: dict[Node, list[Node]] = defaultdict(list)
+    todo, seen = [scores.grad_fn], {scores.grad_fn}
+    while todo:
+        node = todo.pop()
+        for source in (source for source, _ in node.next_functions if source is not None):
+            readers[source].append(node)
+            if source not in seen:
+                seen.add(source)
+                todo.append(source)
+    starts = [node for node in seen if getattr(node, "variable", None) is outputs[0]]
+    todo = list(starts)
+    while todo:
+        for reader in readers[todo.pop()]:
+            if reader.name().startswith(_COMMUTING):
+                todo.append(reader)
+            elif not reader.name().startswith("Relu"):
+                return False
+    return bool(starts)

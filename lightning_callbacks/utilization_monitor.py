@@ -17,7 +17,7 @@ from captum_ext.metrics import CompressionCurve, CompressionResilience, Conserva
 from captum_ext.metrics.functional.compression import Order
 from lightning_callbacks._layer_metrics import layer_metrics, update_layer_metrics
 from lightning_callbacks._lightning import MisconfigurationException
-from lightning_callbacks._network import Scores, outputs_of, scores_with
+from lightning_callbacks._network import Scores, goes_into_relus, outputs_of, scores_with
 from lightning_callbacks._observer import Observer
 from lightning_callbacks._pictures import draw_curves
 from lightning_callbacks._unchanged import unchanged
@@ -370,13 +370,12 @@ class UtilizationMonitor(Observer):
                     "not on frames folded into the batch"
                 )
             if self.rectify:
-                h = h.relu()
-                if not torch.allclose(scores_with(network, x, module, h), scores, rtol=1e-3, atol=1e-4):
+                if name not in self._num_units and not goes_into_relus(network, x, module):
                     raise ValueError(
-                        f"rectify=True sets negative activations of layer {name!r} to 0, and the model's "
-                        "scores change: it is not followed directly by a ReLU. Name the layer that is, such "
-                        "as the normalisation behind it, or the ReLU"
+                        f"rectify=True needs a ReLU right behind layer {name!r}, but something else reads "
+                        "its output; name the layer that the ReLU reads, such as a normalisation, or the ReLU"
                     )
+                h = h.relu()
             if self.unit == "channel" and h.dim() > 2:
                 excitation = excitation.flatten(2).sum(2)
             layers[name] = _Layer(h, excitation)

@@ -315,7 +315,9 @@ class Normed(Toy):
     def __init__(self, activation=nn.functional.relu):
         super().__init__()
         self.norm, self.activation = nn.BatchNorm1d(N_UNITS), activation
-        nn.init.normal_(self.norm.bias)
+        # The scores would be the same without the negative values of the linear layer.
+        nn.init.constant_(self.norm.bias, -0.5)
+        nn.init.constant_(self.norm.running_mean, 0.2)
 
     def forward(self, x):
         return self.classifier(self.activation(self.norm(self.fc1(self.features(x).flatten(1)))))
@@ -327,8 +329,36 @@ class Normed(Toy):
 )
 def test_a_layer_with_no_relu_right_behind_it_cannot_be_rectified(tmp_path, layer, activation):
     run = trainer(tmp_path, callbacks=[UtilizationMonitor(layer, rectify=True)])
-    with pytest.raises(ValueError, match=f"layer '{layer}'.*not followed directly by a ReLU"):
+    with pytest.raises(ValueError, match=f"layer '{layer}'.*something else reads its output"):
         run.validate(Normed(activation), loader(), verbose=False)
+
+
+def test_a_layer_that_a_sum_reads_as_well_cannot_be_rectified(tmp_path):
+    class Residual(Toy):
+        def forward(self, x):
+            hidden = self.fc1(self.features(x).flatten(1))
+            return self.classifier(hidden.relu() + self.fc2(hidden).relu())
+
+    run = trainer(tmp_path, callbacks=[UtilizationMonitor("fc1", rectify=True)])
+    with pytest.raises(ValueError, match=r"layer 'fc1'.*something else reads"):
+        run.validate(Residual(), loader(), verbose=False)
+
+
+def test_shapes_and_maxima_before_the_relu_are_no_obstacle(tmp_path):
+    class Pooled(Toy):
+        def forward(self, x):
+            maps = nn.functional.max_pool2d(self.features[0](x), 2).flatten(1)
+            return self.last(nn.functional.dropout(maps, 0.5, self.training).relu())
+
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(5 * 2 * 2, K)
+
+    model = Pooled()
+    run = trainer(tmp_path, callbacks=[UtilizationMonitor("features.0", rectify=True)])
+    run.validate(model, loader(), verbose=False)
+    on = (model.eval().features[0](inputs()) > 0).flatten(1).sum(1).double().mean()
+    assert logged(run.callback_metrics, layer="features.0")["neurons_on"] == on
 
 
 def test_a_normalisation_with_a_relu_right_behind_it_can(tmp_path):
