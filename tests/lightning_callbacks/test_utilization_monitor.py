@@ -178,6 +178,19 @@ def test_a_step_that_normalises_in_place_changes_nothing(tmp_path, inference_mod
     assert close(logged(run.callback_metrics), by_hand(model, inputs(), labels()))
 
 
+def test_a_model_that_normalises_in_place_is_looked_at_on_its_inputs(tmp_path):
+    class InPlace(Toy):
+        def forward(self, x):
+            return super().forward(x.sub_(0.5).div_(0.25))
+
+    model = InPlace()
+    run = trainer(tmp_path, callbacks=[UtilizationMonitor(["features.2", "relu1"], compression=LEVELS)])
+    run.validate(model, loader(), verbose=False)
+    plain = Toy()
+    plain.load_state_dict(model.state_dict())
+    assert close(logged(run.callback_metrics), by_hand(plain, (inputs() - 0.5) / 0.25, labels()))
+
+
 def test_channels_in_half_precision_do_not_overflow():
     h = torch.full((2, 5, 30, 30), 100.0, dtype=torch.float16)
     h[0, 1:] = 0
