@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -54,12 +55,18 @@ def build(attribution: AttributionLike, module: nn.Module, init_kwargs: Mapping[
         Any: has a method ``attribute``.
 
     Raises:
-        TypeError: the function returns something without such a method.
+        TypeError: the function returns something without such a method, or with one that takes no target;
+            or the class is made of another attribution.
         ValueError: the object explains another module.
     """
     if isinstance(attribution, str):
         attribution = find_class(attribution)
     if isinstance(attribution, type):
+        if issubclass(attribution, captum.attr.NoiseTunnel):
+            raise TypeError(
+                f"{attribution.__name__} is made of another attribution; pass a function that does so: "
+                f"attribution=lambda module: {attribution.__name__}(Saliency(module))"
+            )
         kwargs = dict(init_kwargs)
         of_captum = attribution.__module__.startswith("captum.")
         if of_captum and isinstance(kwargs.get("layer"), str):  # ours look it up themselves
@@ -75,6 +82,9 @@ def build(attribution: AttributionLike, module: nn.Module, init_kwargs: Mapping[
             f"attribution must give an object with a method 'attribute', such as "
             f"VideoGradCam(module, 'features'), not a {type(built).__name__}"
         )
+    parameters = inspect.signature(built.attribute).parameters.values()
+    if not any(p.name == "target" or p.kind is p.VAR_KEYWORD for p in parameters):
+        raise TypeError(f"attribute of {type(built).__name__} takes no target, so it explains no class")
     return built
 
 

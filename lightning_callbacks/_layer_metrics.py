@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -70,9 +71,10 @@ def update_layer_metrics(
         excitation (Tensor): p_EB, (N, U), or (N, U, *) where elements are units.
         target (Tensor): the class of p_EB, (N,).
     """
-    units = (
-        activations.flatten(excitation.dim()).sum(-1) if activations.dim() > excitation.dim() else activations
-    )
+    units = activations
+    if activations.dim() > excitation.dim():  # in half precision the sum over space can overflow
+        wide = torch.promote_types(activations.dtype, torch.float32)
+        units = activations.flatten(excitation.dim()).sum(-1, dtype=wide)
     for name in _OF_ACTIVATIONS:
         metrics[name].update(units)
     for name in _OF_EXCITATION:

@@ -129,10 +129,12 @@ def _unit(
 
 
 def _classes(label: Tensor | None) -> list[int]:
-    """The classes that a label names; none if it is negative, as labels to ignore are."""
+    """The classes that a label names; none if it is negative, as labels to ignore are, or zero everywhere."""
     if label is None:
         return []
     if label.numel() > 1:
+        if label.max() <= 0:
+            return []
         return cast(list[int], (label == label.max()).nonzero().flatten().tolist())
     value = label.item()
     return [int(value)] if value >= 0 and value == int(value) else []

@@ -53,6 +53,8 @@ _REGISTER: dict[type | str, _Entry] = {}
 class PictureFolder:
     """Takes pictures as files ``<path>/<key>/step_<step>.png`` and moving ones as ``.webp``.
 
+    No file is overwritten; the next of the same name is ``step_<step>-v1.png``.
+
     Args:
         path (Path): the folder; made when the first picture comes.
     """
@@ -274,6 +276,10 @@ def _video_file(folder: PictureFolder, key: str, frames: Tensor, step: int, capt
 def _file(folder: PictureFolder, key: str, step: int, suffix: str) -> Path:
     path = folder.path / key / f"{_file_name(step)}{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
+    version = 0
+    while path.exists():
+        version += 1
+        path = path.with_name(f"{_file_name(step)}-v{version}{suffix}")
     return path
 
 

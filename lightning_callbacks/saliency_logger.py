@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import operator
 import re
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from captum_ext.visualization.overlay import Negative
 from lightning_callbacks._attribution import AttributionLike, build, find_class, function_of, name_of
 from lightning_callbacks._lightning import (
-    Callback,
     LightningModule,
     MisconfigurationException,
     Trainer,
     rank_zero_warn,
-    refuse_sharded_models,
 )
-from lightning_callbacks._pictures import Layout, Pictures, draw, maps_of, visible_frames
+from lightning_callbacks._observer import Observer
+from lightning_callbacks._pictures import Layout, Pictures, draw, maps_of, share_outside, visible_frames
 from lightning_callbacks._predictions import Target, check_target, predict
 from lightning_callbacks._unchanged import unchanged
 from lightning_callbacks.batches import find_inputs, find_labels
@@ -48,7 +47,7 @@ class _Sample:
     label: Tensor | None
 
 
-class SaliencyLogger(Callback):
+class SaliencyLogger(Observer):
     """Show where a model looks while it is being trained.
 
     The same few validation samples are explained after every epoch and logged as pictures: an image beside
@@ -56,8 +55,8 @@ class SaliencyLogger(Callback):
     Each picture names the true and the predicted class with its probability. Colours are relative to the
     sample's own peak.
 
-    TensorBoard, Weights & Biases, MLflow and Comet take the pictures themselves; for other loggers, and
-    without one, they are files under ``<log_dir>/<key>/``.
+    TensorBoard, Weights & Biases, MLflow and Comet take the pictures themselves; for other loggers they are
+    files under ``<key>/`` in the folder of the logger, without one in the Trainer's ``default_root_dir``.
     :func:`lightning_callbacks.image_logging.register` adds loggers.
 
     It works in ``fit``, ``validate`` and ``test``, for any model that is called with one tensor, on the
@@ -86,7 +85,8 @@ class SaliencyLogger(Callback):
             (N, T, K) the last step is explained. Default: ``"predicted"``.
         init_kwargs (mapping, optional): further arguments of the class.
         attribute_kwargs (mapping, optional): further arguments of ``attribute``.
-        class_names (sequence of str): names of the classes. Default: their numbers.
+        class_names (sequence of str, or mapping): names of the classes, in their order or by their numbers.
+            Default: their numbers.
         mean (float or sequence of float, optional): with ``std`` the normalisation of the inputs, for all or
             by channel, to be undone in the pictures. Default: each sample's smallest value is black, its
             largest white.
@@ -100,7 +100,8 @@ class SaliencyLogger(Callback):
             Default: :func:`lightning_callbacks.batches.find_labels`; a batch without labels will do.
         probability_fn (callable, optional): from the scores (K,) of one sample to probabilities (K,).
             Default: the softmax, unless the scores sum to 1 already; of a single score the sigmoid.
-        key (str): what the pictures are called: ``<key>/<index>``. Default: ``"saliency"``.
+        key (str): what the pictures are called: ``<key>/<index>``, and ``<key>/test/<index>`` in ``test``.
+            Default: ``"saliency"``.
         strict (bool): raise the errors of an attribution instead of warning. Default: False.
 
     Raises:
@@ -129,7 +130,7 @@ class SaliencyLogger(Callback):
         target: Target = "predicted",
         init_kwargs: Mapping[str, Any] | None = None,
         attribute_kwargs: Mapping[str, Any] | None = None,
-        class_names: Sequence[str] = (),
+        class_names: Sequence[str] | Mapping[int, str] = (),
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
         layout: Layout = "NCTHW",
@@ -143,12 +144,12 @@ class SaliencyLogger(Callback):
     ) -> None:
         super().__init__()
         self.attribution = attribution
-        self.indices = list(range(num_samples)) if indices is None else list(indices)
+        self.indices = list(range(num_samples)) if indices is None else self._whole(indices)
         self.every_n_epochs = every_n_epochs
         self.target = target
         self.init_kwargs = dict(init_kwargs or {})
         self.attribute_kwargs = dict(attribute_kwargs or {})
-        self.class_names = tuple(class_names)
+        self.class_names = _in_order(class_names)
         self.mean, self.std = _per_channel(mean), _per_channel(std)
         self.layout: Layout = layout
         self.negative: Negative = negative
@@ -159,8 +160,6 @@ class SaliencyLogger(Callback):
         self.key = key
         self.strict = strict
         self._check_arguments()
-        self._folder = PictureFolder(Path())
-        self._warned: set[str] = set()
         self._samples: dict[int, _Sample] = {}
         self._pictures: dict[int, Pictures | None] = {}  # of this epoch; none of a sample that failed
         self._n_seen = 0
@@ -176,31 +175,41 @@ class SaliencyLogger(Callback):
             raise MisconfigurationException(f"{name}: {error}") from None
         named = isinstance(self.attribution, (str, type))
         given = named or callable(self.attribution) or hasattr(self.attribution, "attribute")
-        whole = all(isinstance(index, int) and index >= 0 for index in self.indices)
-        different = len(set(self.indices)) == len(self.indices) > 0
+        named_classes = all(isinstance(class_name, str) for class_name in self.class_names)
+        different = len(set(self.indices)) == len(self.indices) and min(self.indices, default=0) >= 0
         normalised = len(self.mean or ()) == len(self.std or ()) and all(s > 0 for s in self.std or ())
         in_mlflow = re.fullmatch(r"(?!\.)[\w\-. ]+(/(?!\.)[\w\-. ]+)*", self.key, re.ASCII)
-        checks = [
-            (given, "attribution must be a class, its name, a function of the module, or have 'attribute'"),
-            (named or not self.init_kwargs, "init_kwargs are for a class; a function can give them itself"),
-            (whole and different, "num_samples must be positive, indices different integers from 0"),
-            (self.every_n_epochs >= 1, "every_n_epochs must be positive"),
-            (normalised, "mean and std go together and must be of one length, std positive"),
-            (self.layout in get_args(Layout), "layout must be 'NCTHW' or 'NTCHW'"),
-            (self.negative in get_args(Negative), "negative must be 'hide' or 'show'"),
-            (0 < self.fps < float("inf"), "fps must be positive and finite"),
-            (in_mlflow, "key must be of letters, digits, '_-. ' and '/', and no part begin with a dot"),
-        ]
-        for fits, words in checks:
-            if not fits:
-                raise MisconfigurationException(f"{name}: {words}")
+        self._refuse_unless(
+            [
+                (
+                    given,
+                    "attribution must be a class, its name, a function of the module, or have 'attribute'",
+                ),
+                (
+                    named or not self.init_kwargs,
+                    "init_kwargs are for a class; a function can give them itself",
+                ),
+                (self.indices, "num_samples must be positive, indices at least one"),
+                (different, "indices must be different integers from 0"),
+                (named_classes, "class_names must be strings, or a mapping from class to string"),
+                (self.every_n_epochs >= 1, "every_n_epochs must be positive"),
+                (normalised, "mean and std go together and must be of one length, std positive"),
+                (self.layout in get_args(Layout), "layout must be 'NCTHW' or 'NTCHW'"),
+                (self.negative in get_args(Negative), "negative must be 'hide' or 'show'"),
+                (0 < self.fps < float("inf"), "fps must be positive and finite"),
+                (in_mlflow, "key must be of letters, digits, '_-. ' and '/', and no part begin with a dot"),
+            ]
+        )
+
+    def _whole(self, indices: Sequence[int]) -> list[int]:
+        try:
+            return [operator.index(index) for index in indices]
+        except TypeError:
+            raise MisconfigurationException(
+                f"{type(self).__name__}: indices must be different integers from 0, not {indices!r}"
+            ) from None
 
     # Where the trainer calls
-
-    @property
-    def state_key(self) -> str:
-        """Tells several of these callbacks apart, by their keys; Lightning refuses two with one key."""
-        return f"{type(self).__qualname__}[key={self.key}]"
 
     def state_dict(self) -> dict[str, Any]:
         """Which samples are shown."""
@@ -216,14 +225,13 @@ class SaliencyLogger(Callback):
             )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse sharded models, and find the folder for pictures."""
-        refuse_sharded_models(trainer, type(self).__name__)
-        # log_dir is a broadcast: asked for by the first process alone, it would wait forever.
-        self._folder = PictureFolder(Path(trainer.log_dir or trainer.default_root_dir))
+        """Refuse sharded models."""
+        super().setup(trainer, pl_module, stage)
         self._forget()  # another stage may have another data loader
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let go of the samples."""
+        """Let go of the samples; warn if nothing was ever logged."""
+        super().teardown(trainer, pl_module, stage)
         self._forget()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -233,6 +241,18 @@ class SaliencyLogger(Callback):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count samples."""
         self._n_seen, self._pictures = 0, {}
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the samples of this batch, before a step can change them in place."""
+        if dataloader_idx == 0 and self._is_due(trainer) and not self._is_complete:
+            self._collect(batch)
 
     def on_validation_batch_end(
         self,
@@ -245,8 +265,6 @@ class SaliencyLogger(Callback):
     ) -> None:
         """Explain the samples of this batch, or those kept from an earlier epoch."""
         if dataloader_idx == 0 and self._is_due(trainer):
-            if not self._is_complete:
-                self._collect(batch)
             for index, sample in self._samples.items():
                 if index not in self._pictures:
                     what = f"sample {index} could not be explained by {name_of(self.attribution)}"
@@ -257,6 +275,8 @@ class SaliencyLogger(Callback):
         """Give the pictures to the loggers."""
         if not self._is_due(trainer):
             return
+        self._was_due = True
+        self._has_logged |= bool(self._samples or self._warned)
         if self._n_seen and not self._is_complete:
             rank_zero_warn(
                 f"{type(self).__name__}: the first data loader gave this process {self._n_seen} samples; of "
@@ -266,15 +286,14 @@ class SaliencyLogger(Callback):
         self._log(trainer)
 
     on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_start = on_validation_batch_start
     on_test_batch_end = on_validation_batch_end
     on_test_epoch_end = on_validation_epoch_end
 
     # What happens then
 
     def _is_due(self, trainer: Trainer) -> bool:
-        if not trainer.is_global_zero or trainer.sanity_checking:
-            return False
-        return trainer.state.fn != "fit" or (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        return trainer.is_global_zero and super()._is_due(trainer)
 
     def _forget(self) -> None:
         self._samples, self._pictures, self._n_seen, self._is_complete = {}, {}, 0, False
@@ -332,34 +351,57 @@ class SaliencyLogger(Callback):
                 scores = function(inputs.clone())
             prediction = predict(scores, sample.label, self.target, self.class_names, self.probability_fn)
             leaf = inputs.clone().requires_grad_(inputs.is_floating_point())
-            found = attribution.attribute(leaf, target=prediction.target, **self.attribute_kwargs)
+            found = self._attribute(attribution, leaf, prediction.target)
         maps = maps_of(found, inputs, self.layout)
+        if share_outside(inputs, self.layout, self.mean, self.std) > 0.05:
+            self._warn_once(
+                "normalisation",
+                f"mean {self.mean} and std {self.std} do not fit the inputs, which lie in "
+                f"{float(inputs.min()):.4g}..{float(inputs.max()):.4g}: undone, many values are no colours. "
+                f"The pictures show them black or white",
+            )
         frames = visible_frames(inputs, self.layout, self.mean, self.std)
         return draw(frames, maps, prediction.caption, inputs.dim() == 5, self.negative)
+
+    def _attribute(self, attribution: Any, inputs: Tensor, target: object) -> Any:
+        try:
+            return attribution.attribute(inputs, target=target, **self.attribute_kwargs)
+        except Exception as error:
+            if inputs.is_floating_point():
+                raise
+            raise TypeError(
+                f"{type(attribution).__name__} could not explain inputs of {inputs.dtype}; if it needs "
+                f"gradients, pass input_fn=lambda batch: batch[0].float()"
+            ) from error
 
     def _log(self, trainer: Trainer) -> None:
         pictures = {index: found for index, found in self._pictures.items() if found is not None}
         self._pictures = {}
+        key = f"{self.key}/test" if trainer.testing else self.key
         for place in self._places(trainer, takes_images):
-            self._try_to_log(place, partial(self._send_stills, place, pictures, trainer.global_step))
+            self._try_to_log(place, partial(self._send_stills, place, key, pictures, trainer.global_step))
         if any(found.moving is not None for found in pictures.values()):
             for place in self._places(trainer, takes_videos):
-                self._try_to_log(place, partial(self._send_moving, place, pictures, trainer.global_step))
+                self._try_to_log(place, partial(self._send_moving, place, key, pictures, trainer.global_step))
 
-    def _send_stills(self, place: object, pictures: Mapping[int, Pictures], step: int) -> None:
+    def _send_stills(self, place: object, key: str, pictures: Mapping[int, Pictures], step: int) -> None:
         for index, found in pictures.items():
-            log_image(place, f"{self.key}/{index}", found.still, step, found.caption)
+            log_image(place, f"{key}/{index}", found.still, step, found.caption)
 
-    def _send_moving(self, place: object, pictures: Mapping[int, Pictures], step: int) -> None:
+    def _send_moving(self, place: object, key: str, pictures: Mapping[int, Pictures], step: int) -> None:
         for index, found in pictures.items():
             if found.moving is not None:
-                key = f"{self.key}/{index}/animation"
-                log_video(place, key, found.moving, step, found.caption, self.fps)
+                log_video(place, f"{key}/{index}/animation", found.moving, step, found.caption, self.fps)
 
     def _places(self, trainer: Trainer, takes: Callable[[object], bool]) -> list[object]:
-        """The loggers that take such pictures, and the folder if one does not or there is none."""
-        places: list[object] = [logger for logger in trainer.loggers if takes(logger)]
-        return places if places and len(places) == len(trainer.loggers) else [*places, self._folder]
+        """The loggers that take such pictures and the folders of those that do not, or of the run."""
+        places: list[object] = []
+        for logger in trainer.loggers:
+            folder = getattr(logger, "log_dir", None) or logger.save_dir or trainer.default_root_dir
+            places.append(logger if takes(logger) else PictureFolder(Path(folder)))
+        if not trainer.loggers and not getattr(trainer, "fast_dev_run", False):
+            places.append(PictureFolder(Path(trainer.default_root_dir)))
+        return [place for n, place in enumerate(places) if place not in places[:n]]
 
     # Errors
 
@@ -370,26 +412,15 @@ class SaliencyLogger(Callback):
         except Exception as error:
             if self.strict:
                 raise
-            self._warn_once(kind, what, error)
+            self._warn_of(kind, f"{what} (strict=True raises this)", error)
             return None
 
-    def _try_to_log(self, place: object, action: Callable[[], None]) -> None:
-        """Never raises: an error of one process would leave the others waiting."""
-        try:
-            action()
-        except Exception as error:
-            name = type(place).__name__
-            self._warn_once(f"{name} {id(place)}", f"{name} failed to take pictures", error)
 
-    def _warn_once(self, kind: str, what: str, error: Exception) -> None:
-        if kind in self._warned:
-            return
-        self._warned.add(kind)
-        reason = "".join(traceback.format_exception(error))
-        rank_zero_warn(
-            f"{type(self).__name__}: {what}. The run goes on; further errors of this kind are not reported "
-            f"(strict=True raises those of attributions).\n{reason}"
-        )
+def _in_order(class_names: Sequence[str] | Mapping[int, str]) -> tuple[str, ...]:
+    """Names by class; the number of one that a mapping leaves out."""
+    if isinstance(class_names, Mapping):
+        return tuple(class_names.get(k, str(k)) for k in range(max(class_names, default=-1) + 1))
+    return tuple(class_names)
 
 
 def _per_channel(values: float | Sequence[float] | None) -> tuple[float, ...] | None:

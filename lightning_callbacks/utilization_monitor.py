@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -17,8 +16,13 @@ from captum_ext.attr import LayerExcitationBackprop
 from captum_ext.metrics import CompressionCurve, CompressionResilience, ConservativeFilters
 from captum_ext.metrics.functional.compression import Order
 from lightning_callbacks._layer_metrics import layer_metrics, update_layer_metrics
-from lightning_callbacks._lightning import Callback, MisconfigurationException, refuse_sharded_models
+from lightning_callbacks._lightning import MisconfigurationException
+from lightning_callbacks._network import Scores, goes_into_relus, outputs_of, scores_with
+from lightning_callbacks._observer import Observer
+from lightning_callbacks._pictures import draw_curves
+from lightning_callbacks._unchanged import unchanged
 from lightning_callbacks.batches import find_inputs, find_labels
+from lightning_callbacks.image_logging import log_image, takes_images
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -34,7 +38,7 @@ class _Layer:
     excitation: Tensor
 
 
-class UtilizationMonitor(Callback):
+class UtilizationMonitor(Observer):
     """Log how much of a layer is used: neurons on, where p_EB lies, what is left if units go.
 
     For every layer, over the first batches of the first validation (test) data loader:
@@ -45,7 +49,8 @@ class UtilizationMonitor(Callback):
     - ``entropy_activations_shannon``, ``entropy_p_eb_shannon``: over units, nats;
     - ``entropy_activations_histogram``, ``entropy_p_eb_histogram``: over examples, nats;
     - with ``compression``, ``compression_most`` (``_least``, ``_random``): area under the curve of the
-      class's probability while units are switched off; the curves themselves are in :attr:`curves`;
+      class's probability while units are switched off; the curves themselves are in :attr:`curves`, and
+      loggers that take pictures get them as ``<key>/val/<layer>/compression``;
     - with ``filters``, ``conservative_filters``: those whose weights moved by less than a threshold since
       the start of ``fit``.
 
@@ -53,8 +58,9 @@ class UtilizationMonitor(Callback):
     Lightning resets and adds up over processes. :mod:`captum_ext.metrics` defines them.
 
     It works in ``fit``, ``validate`` and ``test``, on the trainer's device and with its precision, at the end
-    of validation batches, where averaged weights (``WeightAveraging``, EMA) are in place, and leaves the
-    module as it is. The sanity check is skipped. FSDP and DeepSpeed's stage 3 are refused.
+    of validation batches, where averaged weights (``WeightAveraging``, EMA) are in place, on the inputs as
+    they were before the step, and leaves the module as it is. Of the sanity check the first batch is tried
+    and nothing logged. FSDP and DeepSpeed's stage 3 are refused.
 
     Args:
         layers (str or sequence of str): dotted names of layers whose *output* is looked at: the ReLU behind
@@ -65,8 +71,8 @@ class UtilizationMonitor(Callback):
             ``"predicted"``. Default: ``"label"``
         unit (str): what a unit of a convolutional layer is: ``"element"`` or ``"channel"`` (activations and
             p_EB summed over space). Default: ``"element"``
-        rectify (bool): set negative activations to 0, for layers with a functional ReLU behind them.
-            Default: False, which refuses them.
+        rectify (bool): set negative activations to 0, for layers with a functional ReLU right behind them
+            (a normalisation in between is an error). Default: False, which refuses them.
         num_bins (int): bins of the histograms. Default: 100
         compression (sequence of str): orders of the compression curves, of ``"most"``, ``"least"`` and
             ``"random"``. Each runs the network 20 (``"random"``: 33) times per batch. Default: none
@@ -78,15 +84,16 @@ class UtilizationMonitor(Callback):
             Default: ``""``, the module itself.
         input_fn (callable): finds the inputs of a batch.
             Default: :func:`lightning_callbacks.batches.find_inputs`
-        target_fn (callable): finds the labels of a batch: classes, of which negative ones are left out, or
-            soft labels (N, K), of which the largest counts.
+        target_fn (callable): finds the labels of a batch: classes (N,) or (N, 1), of which negative ones are
+            left out, or soft labels (N, K), of which the largest counts.
             Default: :func:`lightning_callbacks.batches.find_labels`
         output_fn (callable, optional): finds the scores (N, K) in what the model returns. Default: that must
             be the scores.
         key (str): first part of the logged names. Default: ``"utilization"``
 
     Attributes:
-        metrics (dict): layer to name to :class:`torchmetrics.Metric`, of the last epoch, until the next.
+        metrics (dict): layer to name to :class:`torchmetrics.Metric`, copies of those of the last epoch. With
+            several processes all must call ``compute`` or ``plot``, which add them up.
         curves (dict): layer to order to :class:`~captum_ext.metrics.CompressionCurve`, of the last epoch.
 
     Raises:
@@ -138,6 +145,8 @@ class UtilizationMonitor(Callback):
         self.key = key
         self._check_arguments()
         self.metrics: dict[str, dict[str, Metric]] = {}
+        self._running: dict[str, dict[str, Metric]] = {}  # of this epoch; Lightning resets them at its end
+        self._examples: tuple[Tensor, Tensor | None] | None = None  # of this batch
         self.curves: dict[str, dict[str, CompressionCurve]] = {}
         self._num_units: dict[str, int] = {}
         self._reference: dict[str, Tensor] = {}
@@ -145,21 +154,23 @@ class UtilizationMonitor(Callback):
 
     def _check_arguments(self) -> None:
         orders = set(get_args(Order))
-        checks = [
-            (len(self.layers) == len(set(self.layers)) > 0, "layers must be different names, at least one"),
-            (len(self.filters) == len(set(self.filters)), "filters must be different names"),
-            (self.every_n_epochs >= 1, "every_n_epochs must be positive"),
-            (self.max_batches is None or self.max_batches >= 1, "max_batches must be positive, or None"),
-            (self.target in ("label", "predicted"), "target must be 'label' or 'predicted'"),
-            (self.unit in ("element", "channel"), "unit must be 'element' or 'channel'"),
-            (self.num_bins >= 2, "num_bins must be at least 2"),
-            (set(self.compression) <= orders, "compression takes 'most', 'least' and 'random'"),
-            (0 < self.threshold < float("inf"), "threshold must be positive and finite"),
-            (bool(self.key), "key must not be empty"),
-        ]
-        for fits, words in checks:
-            if not fits:
-                raise MisconfigurationException(f"{type(self).__name__}: {words}")
+        self._refuse_unless(
+            [
+                (
+                    len(self.layers) == len(set(self.layers)) > 0,
+                    "layers must be different names, at least one",
+                ),
+                (len(self.filters) == len(set(self.filters)), "filters must be different names"),
+                (self.every_n_epochs >= 1, "every_n_epochs must be positive"),
+                (self.max_batches is None or self.max_batches >= 1, "max_batches must be positive, or None"),
+                (self.target in ("label", "predicted"), "target must be 'label' or 'predicted'"),
+                (self.unit in ("element", "channel"), "unit must be 'element' or 'channel'"),
+                (self.num_bins >= 2, "num_bins must be at least 2"),
+                (set(self.compression) <= orders, "compression takes 'most', 'least' and 'random'"),
+                (0 < self.threshold < float("inf"), "threshold must be positive and finite"),
+                (bool(self.key), "key must not be empty"),
+            ]
+        )
 
     # Where the trainer calls
 
@@ -180,9 +191,10 @@ class UtilizationMonitor(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse sharded models."""
-        refuse_sharded_models(trainer, type(self).__name__)
-        self.metrics = {name: {} for name in (*self.layers, *self.filters)}
-        self.curves, self._num_units = {}, {}
+        super().setup(trainer, pl_module, stage)
+        self.metrics, self.curves, self._num_units = {}, {}, {}
+        self._running = {name: {} for name in (*self.layers, *self.filters)}
+        self._is_restored = False  # a checkpoint of this run is loaded after this
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the weights that training starts from; of a resumed run they are in the checkpoint."""
@@ -207,6 +219,22 @@ class UtilizationMonitor(Callback):
             metric.reset()
             metric.to(pl_module.device)
 
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Copy the inputs, before a step can change them in place."""
+        self._examples = None
+        last = 1 if trainer.sanity_checking else self.max_batches
+        wanted = last is None or batch_idx < last
+        if wanted and dataloader_idx == 0 and (trainer.sanity_checking or self._is_due(trainer)):
+            with torch.inference_mode(False):
+                self._examples = self._examples_of(batch)
+
     def on_validation_batch_end(
         self,
         trainer: Trainer,
@@ -217,56 +245,66 @@ class UtilizationMonitor(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count a batch."""
-        wanted = self.max_batches is None or batch_idx < self.max_batches
-        if not wanted or dataloader_idx != 0 or not self._is_due(trainer):
+        if self._examples is None:
             return
-        network = _Scores(self._module(pl_module, self.model, "model"), self.output_fn)
-        with torch.inference_mode(False):
-            x, labels = self._examples(batch)
-            if len(x):
-                with trainer.precision_plugin.forward_context():  # hooks run outside of it
-                    target, layers = self._look(pl_module, network, x, labels)
-        for name, layer in layers.items() if len(x) else ():
-            metrics = self._metrics_of(name, layer.excitation[0].numel(), pl_module.device)
-            module = self._module(pl_module, name, "layer")
-            head = partial(self._scores_of, trainer, network, x, module)
-            update_layer_metrics(metrics, head, layer.activations, layer.excitation, target)
+        (x, labels), self._examples = self._examples, None
+        if len(x):
+            with unchanged(pl_module):
+                self._count(trainer, pl_module, x, labels)
         if batch_idx == 0:
             for name, reference in self._reference.items():
                 metric = self._filter_metric(name, pl_module.device)
                 metric.update(self._weight(pl_module, name), reference)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hand the metrics to the trainer."""
+        """Hand the metrics to the trainer, and pictures of the curves to its loggers."""
         if not self._is_due(trainer):
             return
+        self._was_due = True
         if trainer.world_size > 1:
             self._agree_on_metrics(pl_module)
-        stage = "test" if trainer.testing else "val"
-        for layer, metrics in self.metrics.items():
+        start = f"{self.key}/{'test' if trainer.testing else 'val'}"
+        for layer, metrics in self._running.items():
             for name, metric in sorted(metrics.items()):  # in one order on all processes
-                logged = f"{self.key}/{stage}/{layer}/{name}"
+                logged = f"{start}/{layer}/{name}"
                 pl_module.log(logged, metric, on_step=False, on_epoch=True, metric_attribute=logged)
+                self._has_logged = True
+        self.metrics = {
+            layer: {name: metric.clone() for name, metric in metrics.items()}
+            for layer, metrics in self._running.items()
+        }
         for layer in self._num_units if self.compression else ():
-            found = [m for m in self.metrics[layer].values() if isinstance(m, CompressionResilience)]
+            found = [m for m in self._running[layer].values() if isinstance(m, CompressionResilience)]
             self.curves[layer] = {metric.order: metric.curve() for metric in found}
+        if trainer.is_global_zero:
+            for logger in filter(takes_images, trainer.loggers):
+                self._try_to_log(logger, partial(self._send_curves, logger, start, trainer.global_step))
 
+    on_test_batch_start = on_validation_batch_start
     on_test_epoch_start = on_validation_epoch_start
     on_test_batch_end = on_validation_batch_end
     on_test_epoch_end = on_validation_epoch_end
 
     # What happens then
 
-    def _scores_of(
-        self, trainer: Trainer, network: nn.Module, x: Tensor, module: nn.Module, activations: Tensor
-    ) -> Tensor:
-        with trainer.precision_plugin.forward_context():
-            return _replaced(network, x, module, activations)
+    def _count(self, trainer: Trainer, pl_module: LightningModule, x: Tensor, labels: Tensor | None) -> None:
+        network = Scores(self._module(pl_module, self.model, "model"), self.output_fn)
 
-    def _is_due(self, trainer: Trainer) -> bool:
-        if trainer.sanity_checking:
-            return False
-        return trainer.state.fn != "fit" or (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        def head(module: nn.Module, activations: Tensor) -> Tensor:
+            with trainer.precision_plugin.forward_context():  # hooks run outside of it
+                return scores_with(network, x, module, activations)
+
+        with torch.inference_mode(False), trainer.precision_plugin.forward_context():
+            target, layers = self._look(pl_module, network, x, labels)
+        for name, layer in layers.items():
+            metrics = self._metrics_of(name, layer.excitation[0].numel(), pl_module.device)
+            module = self._module(pl_module, name, "layer")
+            update_layer_metrics(metrics, partial(head, module), layer.activations, layer.excitation, target)
+
+    def _send_curves(self, logger: object, start: str, step: int) -> None:
+        for layer, curves in self.curves.items():
+            caption = "; ".join(f"{order}: area {curve.area:.3f}" for order, curve in curves.items())
+            log_image(logger, f"{start}/{layer}/compression", draw_curves(curves), step, caption)
 
     def _module(self, pl_module: LightningModule, name: str, what: str) -> nn.Module:
         try:
@@ -288,23 +326,24 @@ class UtilizationMonitor(Callback):
         return weight
 
     def _all_metrics(self) -> list[Metric]:
-        return [metric for metrics in self.metrics.values() for metric in metrics.values()]
+        return [metric for metrics in self._running.values() for metric in metrics.values()]
 
     def _metrics_of(self, layer: str, num_units: int, device: torch.device) -> dict[str, Metric]:
         """The layer's metrics; made when the number of its units is known."""
         if layer not in self._num_units:
             self._num_units[layer] = num_units
             made = layer_metrics(num_units, self.num_bins, self.compression)
-            self.metrics[layer] |= {name: metric.to(device) for name, metric in made.items()}
-        return self.metrics[layer]
+            self._running[layer] |= {name: metric.to(device) for name, metric in made.items()}
+        return self._running[layer]
 
-    def _examples(self, batch: Any) -> tuple[Tensor, Tensor | None]:
+    def _examples_of(self, batch: Any) -> tuple[Tensor, Tensor | None]:
         """Inputs, and labels (N,) if they are asked for, without examples whose label is to be ignored."""
         x = self.input_fn(batch).detach().clone()  # not one that inference made
         if self.target == "predicted":
             return x, None
         labels = self.target_fn(batch)
-        labels = labels.argmax(1) if labels.dim() == 2 else labels
+        if labels.dim() == 2:
+            labels = labels.argmax(1) if labels.shape[1] > 1 else labels.squeeze(1)
         if labels.shape != x.shape[:1]:
             raise ValueError(
                 f"labels of shape {tuple(labels.shape)} do not belong to {len(x)} inputs; pass target_fn to "
@@ -318,7 +357,7 @@ class UtilizationMonitor(Callback):
     ) -> tuple[Tensor, dict[str, _Layer]]:
         """The class of each example, and what each layer does."""
         modules = {name: self._module(pl_module, name, "layer") for name in self.layers}
-        scores, activations = _activations(network, x, modules)
+        scores, activations = outputs_of(network, x, modules)
         target = scores.argmax(1) if labels is None else labels
         layers = {}
         for name, module in modules.items():
@@ -331,6 +370,11 @@ class UtilizationMonitor(Callback):
                     "not on frames folded into the batch"
                 )
             if self.rectify:
+                if name not in self._num_units and not goes_into_relus(network, x, module):
+                    raise ValueError(
+                        f"rectify=True needs a ReLU right behind layer {name!r}, but something else reads "
+                        "its output; name the layer that the ReLU reads, such as a normalisation, or the ReLU"
+                    )
                 h = h.relu()
             if self.unit == "channel" and h.dim() > 2:
                 excitation = excitation.flatten(2).sum(2)
@@ -338,10 +382,10 @@ class UtilizationMonitor(Callback):
         return target, layers
 
     def _filter_metric(self, name: str, device: torch.device) -> ConservativeFilters:
-        metric = self.metrics[name].get("conservative_filters")
+        metric = self._running[name].get("conservative_filters")
         if not isinstance(metric, ConservativeFilters):
             metric = ConservativeFilters(self.threshold, self.relative).to(device)
-            self.metrics[name]["conservative_filters"] = metric
+            self._running[name]["conservative_filters"] = metric
         return metric
 
     def _agree_on_metrics(self, pl_module: LightningModule) -> None:
@@ -354,75 +398,6 @@ class UtilizationMonitor(Callback):
                 self._metrics_of(name, size, pl_module.device)
         for name in self._reference:
             self._filter_metric(name, pl_module.device)
-
-
-class _Scores(nn.Module):
-    """A model, and how its scores are found in what it returns."""
-
-    def __init__(self, model: nn.Module, output_fn: Callable[[Any], Tensor] | None) -> None:
-        super().__init__()
-        self.training = model.training
-        self.model = model
-        self.output_fn = output_fn
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scores (N, K)."""
-        try:
-            output = self.model(x)
-        except NotImplementedError as error:
-            raise MisconfigurationException(
-                f"{type(self.model).__name__} cannot be called ({error}); name the part that returns the "
-                "scores with model="
-            ) from error
-        scores = output if self.output_fn is None else self.output_fn(output)
-        if not isinstance(scores, Tensor) or scores.dim() != 2:
-            what = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-            raise ValueError(
-                f"the model must return scores (N, K), got {what}; pass output_fn to say where they are"
-            )
-        return scores
-
-
-@torch.no_grad()
-def _activations(
-    network: nn.Module, x: Tensor, modules: Mapping[str, nn.Module]
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Scores, and a copy of the output of each module."""
-    found: dict[str, list[Tensor]] = {name: [] for name in modules}
-
-    def keep(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: object, output: object) -> None:
-            if not isinstance(output, Tensor):
-                raise TypeError(f"layer {name!r} returns a {type(output).__name__}, not a tensor")
-            found[name].append(output.detach().clone())
-
-        return hook
-
-    with ExitStack() as hooks:
-        for name, module in modules.items():
-            hooks.callback(module.register_forward_hook(keep(name)).remove)
-        scores = network(x.clone())
-    for name, calls in found.items():
-        if len(calls) != 1:
-            raise ValueError(
-                f"layer {name!r} runs {len(calls)} times in a forward pass; choose a layer that runs once"
-            )
-    return scores, {name: calls[0] for name, calls in found.items()}
-
-
-@torch.no_grad()
-def _replaced(network: nn.Module, x: Tensor, module: nn.Module, activations: Tensor) -> Tensor:
-    """Scores of the network with another output of ``module``."""
-
-    def hook(module: nn.Module, args: object, output: Tensor) -> Tensor:
-        return activations.to(output.dtype)
-
-    handle = module.register_forward_hook(hook)
-    try:
-        scores: Tensor = network(x.clone())
-        return scores
-    finally:
-        handle.remove()
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:

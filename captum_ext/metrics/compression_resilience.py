@@ -42,6 +42,8 @@ class CompressionCurve:
         high (Tensor): Upper end, (L,).
         accuracy (Tensor): Share of examples whose largest logit is that of the target class, (L,).
         units_off (Tensor): Share of the units that are switched off, (L,).
+        order (str): Which units go first, ``"most"`` or ``"least"`` relevant ones or ``"random"`` ones.
+        by (str): What the levels count, ``"mass"`` or ``"units"``.
     """
 
     levels: Tensor
@@ -50,6 +52,36 @@ class CompressionCurve:
     high: Tensor
     accuracy: Tensor
     units_off: Tensor
+    order: Order
+    by: By
+
+    @property
+    def area(self) -> float:
+        """Area under the probability, divided by the width of the levels: ``compute`` of the metric."""
+        probability = self.probability.cpu()[None]
+        return float(normalized_auc(probability, self.levels.tolist()))
+
+    def plot(self, ax: Any = None) -> tuple[Any, Any]:
+        """Plot the probability with its 95 % interval.
+
+        Args:
+            ax (matplotlib.axes.Axes, optional): Where to draw. Default: a new figure.
+
+        Returns:
+            tuple: The figure and the axes.
+        """
+        if ax is None:
+            from matplotlib import pyplot  # not at import time
+
+            _, ax = pyplot.subplots()
+        levels = self.levels.tolist()
+        (line,) = ax.plot(levels, self.probability.tolist())
+        ax.fill_between(levels, self.low.tolist(), self.high.tolist(), alpha=0.2, color=line.get_color())
+        ax.set_xlabel(_AXES[self.by])
+        ax.set_ylabel("probability of the class")
+        ax.set_title(_TITLES[self.order])
+        ax.set_ylim(0, 1)
+        return ax.figure, ax
 
 
 class CompressionResilience(ExampleMean):
@@ -188,6 +220,8 @@ class CompressionResilience(ExampleMean):
                 high=(mean + half).clamp(0, 1),
                 accuracy=self.correct_total / self.n,
                 units_off=self.units_off_total / self.n,
+                order=self.order,
+                by=self.by,
             )
 
     def plot(
@@ -203,18 +237,4 @@ class CompressionResilience(ExampleMean):
         Returns:
             tuple: The figure and the axes.
         """
-        if val is not None:
-            return super().plot(val, ax)
-        from matplotlib import pyplot  # not at import time
-
-        if ax is None:
-            _, ax = pyplot.subplots()
-        curve = self.curve()
-        levels = curve.levels.tolist()
-        (line,) = ax.plot(levels, curve.probability.tolist())
-        ax.fill_between(levels, curve.low.tolist(), curve.high.tolist(), alpha=0.2, color=line.get_color())
-        ax.set_xlabel(_AXES[self.by])
-        ax.set_ylabel("probability of the class")
-        ax.set_title(_TITLES[self.order])
-        ax.set_ylim(0, 1)
-        return ax.figure, ax
+        return self.curve().plot(ax) if val is None else super().plot(val, ax)

@@ -8,12 +8,12 @@ from torch import Tensor
 from captum_ext.metrics._descriptive import Descriptive
 from captum_ext.metrics.functional._units import check_matches
 from captum_ext.metrics.functional.target_domain_share import (
+    best_of_domains,
+    best_of_parts,
     check_domains,
     check_top_k,
-    domain_top,
     responses_of,
-    share_of_top,
-    top_responses,
+    share_of_best,
 )
 
 __all__ = ["TargetDomainShare"]
@@ -49,7 +49,7 @@ class TargetDomainShare(Descriptive):
 
     plot_upper_bound: float | None = 1.0
 
-    top: Tensor
+    best: Tensor
     counts: Tensor
 
     def __init__(self, num_filters: int, top_k: int = 100, balance: bool = False, **kwargs: Any) -> None:
@@ -58,9 +58,9 @@ class TargetDomainShare(Descriptive):
             raise ValueError(f"num_filters must be at least 1, got {num_filters}.")
         check_top_k(top_k)
         self.num_filters, self.top_k, self.balance = num_filters, top_k, balance
-        # The best of each domain, source first, in falling order.
-        empty = torch.full((2, num_filters, top_k), -torch.inf, dtype=torch.float64)
-        self.add_state("top", empty, dist_reduce_fx=_best_of_parts)
+        empty = torch.full((2, num_filters, top_k + 1), -torch.inf, dtype=torch.float64)
+        empty[..., -1] = 0
+        self.add_state("best", empty, dist_reduce_fx=best_of_parts)
         self.add_state("counts", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, activations: Tensor, is_target: Tensor) -> None:
@@ -74,21 +74,16 @@ class TargetDomainShare(Descriptive):
             TypeError: If the activations are not floating point or ``is_target`` is not bool.
             ValueError: If shapes do not match or something is empty or not finite.
         """
-        responses = responses_of(activations).to(self.top.device)
+        responses = responses_of(activations).to(self.best.device)
         check_matches(responses.shape[1], self.num_filters, "activations", "filters")
         check_domains(is_target, len(responses))
         chosen = is_target.to(responses.device)
-        found = torch.stack([domain_top(responses, ~chosen), domain_top(responses, chosen)])
-        self.top = top_responses(torch.cat([self.top, found], -1), self.top_k)
+        found = best_of_domains(responses, chosen, self.top_k)
+        self.best = best_of_parts(torch.stack([self.best, found]))
         self.counts += torch.stack([(~chosen).sum(), chosen.sum()])
         self.n += len(responses)
 
     def compute(self) -> Tensor:
         """Share per filter, (C,) float64; NaN before there are images of both domains."""
-        share = share_of_top(self.top, self.counts, self.top_k, self.balance)
+        share = share_of_best(self.best, self.counts, self.balance)
         return torch.where((self.counts > 0).all(), share, torch.nan)
-
-
-def _best_of_parts(parts: Tensor) -> Tensor:
-    """The largest of several lists, (P, 2, C, top_k) to (2, C, top_k)."""
-    return top_responses(torch.cat(list(parts), -1), parts.shape[-1])

@@ -265,3 +265,14 @@ def test_a_subclass_can_be_registered_to_do_better_than_its_parent(restored_regi
 def test_what_does_not_fit_is_an_error(act, error, words):
     with pytest.raises(error, match=words):
         act()
+
+
+def test_a_folder_keeps_the_pictures_it_has(tmp_path):
+    first, second = IMAGE, 255 - IMAGE
+    for image in (first, second, first):
+        log_image(PictureFolder(tmp_path), "a/0", image, 3)
+    names = ["step_0000003.png", "step_0000003-v1.png", "step_0000003-v2.png"]
+    for name, image in zip(names, (first, second, first), strict=True):
+        assert torch.equal(
+            torch.from_numpy(np.array(Image.open(tmp_path / "a/0" / name))).movedim(-1, 0), image
+        )

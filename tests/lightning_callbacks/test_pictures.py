@@ -1,11 +1,14 @@
 """Samples as people see them, and maps of every shape that attributions have."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
 from captum_ext.visualization import overlay
-from lightning_callbacks._pictures import LINE, MARGIN, draw, maps_of, visible_frames
+from captum_ext.visualization.timeline import LEFT
+from lightning_callbacks._pictures import LINE, MARGIN, draw, maps_of, share_outside, visible_frames
 
 T, C, H, W = 5, 3, 6, 9
 _GENERATOR = torch.Generator().manual_seed(0)
@@ -44,7 +47,7 @@ def test_other_shapes_are_no_maps_of_a_clip(shape):
 
 
 def test_an_attribution_with_its_delta_is_not_taken_for_a_map():
-    with pytest.raises(TypeError, match="is a tuple"):
+    with pytest.raises(TypeError, match=r"is a tuple.*return_convergence_delta"):
         maps_of((IMAGE, torch.zeros(1)), IMAGE, "NCTHW")
 
 
@@ -87,6 +90,81 @@ def test_what_is_no_image_or_clip_is_an_error():
         visible_frames(IMAGE, "NCTHW", (0.5, 0.5), (1.0, 1.0))
 
 
+def test_channels_in_the_wrong_place_are_an_error():
+    swapped = torch.rand(1, 8, 3, H, W)
+    with pytest.raises(ValueError, match=r"8 channels and 3 frames in the layout 'NCTHW'.*layout='NTCHW'"):
+        visible_frames(swapped, "NCTHW")
+    with pytest.raises(ValueError, match="layout='NCTHW'"):
+        visible_frames(swapped.transpose(1, 2), "NTCHW")
+    with pytest.raises(ValueError, match=r"\(1, 64, 48, 3\) seem to have their channels last"):
+        visible_frames(torch.rand(1, 64, 48, 3), "NCTHW")
+    # Negative control: narrow images and short clips are none of these.
+    assert visible_frames(torch.rand(1, 3, 64, 3), "NCTHW").shape == (1, 3, 64, 3)
+    assert visible_frames(torch.rand(1, 8, 3, H, W), "NTCHW").shape == (8, 3, H, W)
+
+
+def test_values_that_do_not_fit_the_normalisation_are_counted():
+    image = torch.tensor([0.0, 0.5, 1.0, 1.2, -0.2, 1.04]).view(1, 1, 2, 3)
+    assert share_outside(image, "NCTHW", (0.0,), (1.0,)) == pytest.approx(2 / 6)
+    assert share_outside(image * 255, "NCTHW", None, None) == 0
+
+
+@pytest.mark.parametrize("is_clip", [False, True])
+@pytest.mark.parametrize("size", [(4, 600), (600, 4), (900, 1300)])
+def test_pictures_are_of_a_size_to_look_at_whatever_the_sample(size, is_clip):
+    frames = torch.randint(256, (2 if is_clip else 1, 3, *size), dtype=torch.uint8)
+    pictures = draw(frames, torch.rand(1, 2, 3), "predicted: b, p = 0.30", is_clip)
+    if is_clip:
+        assert pictures.moving.shape[0] == 2
+        assert max(pictures.moving.shape[2:]) <= 640
+    else:
+        _, height, width = pictures.still.shape
+        assert height <= MARGIN + LINE + 640 + MARGIN
+        assert 400 < width <= 2 * 640 + 3 * MARGIN
+
+
+def test_a_shrunk_image_keeps_its_colours_and_proportions():
+    frames = torch.zeros(1, 3, 800, 1280, dtype=torch.uint8)
+    frames[:, 0, :, 640:] = 200
+    still = draw(frames, torch.rand(1, 2, 3), "a", is_clip=False).still
+    left = still[:, MARGIN + LINE : -MARGIN, MARGIN : MARGIN + 640]
+    assert left.shape == (3, 400, 640)
+    assert left[:, :, :320].eq(0).all()
+    assert left[0, :, 320:].eq(200).all()
+
+
+def test_a_small_clip_is_animated_enlarged():
+    pictures = draw(torch.zeros(T, 3, H, W, dtype=torch.uint8), torch.rand(T, H, W), "a", is_clip=True)
+    assert pictures.moving.shape == (T, 3, 16 * H, 16 * W)
+
+
+@pytest.mark.parametrize("is_clip", [False, True])
+def test_long_names_are_cut_and_the_probability_is_not(is_clip):
+    frames, maps = torch.zeros(1, 3, H, W, dtype=torch.uint8), torch.rand(1, H, W)
+    left = LEFT if is_clip else MARGIN
+
+    def title(name):
+        still = draw(frames, maps, f"true: b; predicted: {name}, p = 0.30", is_clip).still
+        return still[:, : MARGIN // 2 + 2 * LINE, left:]
+
+    def end(line):
+        """The ink's last columns, wide enough for the probability."""
+        last = int(line.lt(128).any(0).any(0).nonzero().max())
+        return line[:, :, last - 50 : last + 1].lt(128), last
+
+    cut, short = title("class name " * 30), title("b")
+    (ink, last), (want, _) = end(cut[:, -LINE:]), end(short[:, -LINE:])
+    assert last < cut.shape[2] - MARGIN  # nothing runs out of the picture
+    assert torch.equal(ink.any(0).any(0), want.any(0).any(0))
+    assert torch.equal(cut[:, : MARGIN // 2 + LINE], short[:, : MARGIN // 2 + LINE])
+
+
+def test_names_that_the_font_does_not_have_are_no_reason_to_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw(torch.zeros(1, 3, H, W, dtype=torch.uint8), torch.rand(1, H, W), "true: 日本語", is_clip=False)
+
+
 @pytest.mark.parametrize(
     ("size", "factor"), [((192, 200), 1), ((191, 200), 2), ((6, 9), 32), ((300, 200), 1)]
 )
@@ -125,6 +203,6 @@ def test_the_title_is_written_above_the_image_on_lines_of_its_own():
 def test_evidence_against_can_be_shown():
     frames, maps = torch.full((T, 3, H, W), 90, dtype=torch.uint8), -torch.rand(T, H, W)
     hidden, shown = (draw(frames, maps, "a", True, negative) for negative in ("hide", "show"))
-    assert torch.equal(hidden.moving, frames)
+    assert hidden.moving.eq(90).all()
     assert not torch.equal(shown.moving, frames)
     assert not torch.equal(hidden.still, shown.still)

@@ -42,6 +42,8 @@ def test_of_time_steps_the_last_counts():
         (torch.tensor(-100), "true: none; "),
         (torch.tensor([0.1, 0.2, 0.7, 0.0]), "true: c; "),
         (torch.tensor([1, 0, 0, 1]), "true: a + d; "),
+        (torch.tensor([0, 0, 0, 0]), "true: none; "),
+        (torch.full((4,), -100), "true: none; "),
         (torch.tensor([3]), "true: d; "),
         (torch.tensor(2.0), "true: c; "),
         (torch.tensor(0.3), "true: none; "),

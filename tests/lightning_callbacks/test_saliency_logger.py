@@ -9,7 +9,7 @@ import pytest
 import torch
 from captum.attr import LayerGradCam, Saliency
 from PIL import Image
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from saliency_toys import (
     BATCH,
     N_VAL,
@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader, Dataset
 from captum_ext.attr import ExcitationBackprop, VideoGradCam
 from captum_ext.visualization import overlay, timeline_strip
 from lightning_callbacks import SaliencyLogger
-from lightning_callbacks._pictures import LINE, MARGIN
+from lightning_callbacks._pictures import LINE, MARGIN, draw
 
 
 def tensorboard_pictures(folder):
@@ -100,14 +100,17 @@ def test_tensorboard_gets_the_strip_and_the_animation_of_a_clip(tmp_path):
     frames = visible_by_hand(x).transpose(0, 1)
     p, best = model(x[None]).softmax(1)[0].max(0)
     title = f"true: a; predicted: {'abcd'[best]}, p = {p:.2f}"
-    strip = timeline_strip(frames, maps, maps.sum((1, 2)), title=title)
+    strip = timeline_strip(frames, maps, maps.sum((1, 2)))
     ((_, encoded),) = found["saliency/4"]
     want = torch.from_numpy(np.array(strip)).movedim(-1, 0)
-    assert (pixels(encoded) != want).float().mean() < 0.01  # rounding moves the curve by part of a pixel
+    shown = pixels(encoded)
+    assert (shown[:, MARGIN + 2 * LINE :] != want).float().mean() < 0.01  # rounding moves the curve a little
+    assert torch.equal(shown, draw(frames, maps, title, is_clip=True).still)
     ((_, encoded),) = found["saliency/4/animation"]
     animation = Image.open(io.BytesIO(encoded))
     assert (animation.format, animation.n_frames, animation.info["duration"]) == ("GIF", T, 100)
-    for t, painted in enumerate(overlay(frames, maps)):
+    large = frames.repeat_interleave(10, 2).repeat_interleave(10, 3)
+    for t, painted in enumerate(overlay(large, maps)):
         animation.seek(t)
         shown = torch.from_numpy(np.array(animation.convert("RGB"))).movedim(-1, 0)
         assert (shown.float() - painted.float()).abs().mean() < 6  # a GIF has 256 colours
@@ -142,10 +145,40 @@ def test_every_logger_gets_the_pictures(tmp_path):
     assert len([name for name in files(tmp_path) if name.endswith(".png")]) == 1
 
 
-def test_fast_dev_run_explains_and_writes_nothing(tmp_path):
+class Named(Logger):
+    """A logger that takes no pictures, with a folder of its own."""
+
+    name, version = "named", 0
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    @property
+    def save_dir(self):
+        return str(self.folder)
+
+    def log_metrics(self, metrics, step=None):
+        pass
+
+    def log_hyperparams(self, *_, **__):
+        pass
+
+
+def test_files_lie_in_the_folder_of_the_logger_that_takes_no_pictures(tmp_path):
+    loggers = [TensorBoardLogger(tmp_path / "board"), Named(tmp_path / "a"), CSVLogger(tmp_path / "csv")]
+    fit(tmp_path / "root", callbacks=[SaliencyLogger(Saliency, num_samples=1)], logger=loggers)
+    found = [name for name in files(tmp_path) if name.endswith(".png")]
+    picture = "saliency/0/step_0000002.png"
+    assert found == [f"a/{picture}", f"csv/lightning_logs/version_0/{picture}"]
+
+
+@pytest.mark.parametrize("with_logger", [True, False])
+def test_fast_dev_run_explains_and_writes_nothing(tmp_path, with_logger):
     calls = []
     callback = SaliencyLogger(spy(calls), num_samples=2)
-    fit(tmp_path, callbacks=[callback], logger=TensorBoardLogger(tmp_path), fast_dev_run=True)
+    logger = TensorBoardLogger(tmp_path) if with_logger else False
+    fit(tmp_path, callbacks=[callback], logger=logger, fast_dev_run=True)
     assert len(calls) == 2
     assert files(tmp_path) == []
 
@@ -183,7 +216,8 @@ def test_it_works_in_every_stage(tmp_path, stage, inference_mode, attribution):
     else:
         getattr(running, stage)(model, loader(), verbose=False)
     steps = 2 if stage == "fit" else 0
-    assert files(tmp_path) == [f"saliency/{i}/step_{steps:07d}.png" for i in range(2)]
+    key = "saliency/test" if stage == "test" else "saliency"
+    assert files(tmp_path) == [f"{key}/{i}/step_{steps:07d}.png" for i in range(2)]
     if attribution is Saliency:
         shown = below_title(pixels(tmp_path / files(tmp_path)[1]))
         assert (shown.int() - image_by_hand(model, inputs()[1]).int()).abs().max() <= 1
@@ -204,6 +238,37 @@ def test_validation_is_logged_whatever_the_epoch(tmp_path):
     running = trainer(tmp_path, callbacks=[SaliencyLogger(Saliency, num_samples=1, every_n_epochs=100)])
     running.validate(Toy(), loader(), verbose=False)
     assert files(tmp_path) == ["saliency/0/step_0000000.png"]
+
+
+def test_no_picture_replaces_that_of_another_stage_or_run(tmp_path):
+    running = trainer(tmp_path, callbacks=[SaliencyLogger(Saliency, num_samples=1)])
+    running.fit(Toy(), loader(6), loader())
+    model = running.lightning_module
+    running.test(model, loader(seed=3), verbose=False)
+    running.validate(model, loader(seed=4), verbose=False)
+    step = "step_0000002"
+    assert files(tmp_path) == [
+        f"saliency/0/{step}-v1.png",
+        f"saliency/0/{step}.png",
+        f"saliency/test/0/{step}.png",
+    ]
+    shown = {name: below_title(pixels(tmp_path / name))[:, ::20, : W * 20 : 20] for name in files(tmp_path)}
+    for found, seed in zip(shown.values(), (4, 0, 3), strict=True):
+        assert torch.equal(found, visible_by_hand(inputs(seed=seed)[0]))
+
+
+@pytest.mark.parametrize("inference_mode", [True, False])
+def test_a_step_that_normalises_in_place_is_explained_on_what_it_got(tmp_path, inference_mode):
+    class InPlace(Toy):
+        def validation_step(self, batch, batch_idx):
+            self(batch[0].sub_(0.5).div_(0.25))
+
+    calls = []
+    batches = DataLoader([(x.clone(), y) for x, y in zip(inputs(), labels(), strict=True)], batch_size=BATCH)
+    callbacks = [SaliencyLogger(spy(calls), num_samples=N_VAL)]
+    running = trainer(tmp_path, callbacks=callbacks, inference_mode=inference_mode)
+    running.validate(InPlace(), batches, verbose=False)
+    assert torch.equal(torch.cat([call["inputs"] for call in calls]), inputs())
 
 
 def test_chosen_samples_come_from_their_batches_with_their_labels(tmp_path):

@@ -105,7 +105,7 @@ STUB = {
 WHICH = """
 import {imports}
 import lightning_callbacks
-print([c.__module__ for c in lightning_callbacks.SaliencyLogger.__mro__][1])
+print([c.__module__ for c in lightning_callbacks.SaliencyLogger.__mro__][2])  # behind it and Observer
 print("pytorch_lightning" in sys.modules)
 """
 

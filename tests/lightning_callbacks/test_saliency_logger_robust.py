@@ -9,7 +9,7 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 import torch
-from captum.attr import Saliency
+from captum.attr import LayerActivation, LayerGradCam, Saliency
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -21,9 +21,10 @@ from pytorch_lightning.strategies import (
 )
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from saliency_toys import Broken, Spy, Toy, fit, inputs, loader, spy, trainer
+from torchmetrics import CatMetric, MeanMetric
 
 from captum_ext.attr import ExcitationBackprop
-from lightning_callbacks import SaliencyLogger
+from lightning_callbacks import SaliencyLogger, UtilizationMonitor
 from lightning_callbacks._attribution import build
 from lightning_callbacks._lightning import refuse_sharded_models
 from lightning_callbacks._unchanged import unchanged
@@ -131,6 +132,23 @@ def test_without_strict_an_interrupt_still_interrupts(tmp_path):
             "(?s)LayerGradCam.*no attribute `no`",
         ),
         ({"mean": (1, 2), "std": (1, 2)}, "(?s)2 numbers, but the inputs 3 channels"),
+        (
+            {"mean": 100.0, "std": 50.0},
+            r"mean \(100.0,\) and std \(50.0,\) do not fit the inputs, which lie in -",
+        ),
+        (
+            {"attribution": "NoiseTunnel"},
+            r"(?s)made of another.*lambda module: NoiseTunnel\(Saliency\(module",
+        ),
+        ({"attribution": lambda m: LayerActivation(m, m.head)}, "(?s)LayerActivation takes no target"),
+        (
+            {"attribution": "IntegratedGradients", "attribute_kwargs": {"return_convergence_delta": True}},
+            "(?s)leave out options such as return_convergence_delta",
+        ),
+        (
+            {"input_fn": lambda batch: batch[0].to(torch.uint8), "attribution": lambda m: Saliency(Bytes(m))},
+            r"(?s)Saliency could not explain inputs of torch.uint8.*batch\[0\].float\(\)",
+        ),
         ({"attribution": lambda m: ExcitationBackprop(Toy())}, None),
         ({"attribution": ExcitationBackprop(Toy())}, "(?s)explains a Toy that is no part of the module"),
     ],
@@ -148,6 +166,35 @@ def test_what_does_not_fit_is_a_warning_that_names_it(tmp_path, kwargs, words):
         assert len(ours(caught)) == 1
         with pytest.warns(UserWarning, match=words):
             warnings.warn(ours(caught)[0], stacklevel=1)
+
+
+class Bytes(torch.nn.Module):
+    """Takes pictures as bytes."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        return self.module(x.float() / 255)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "settings", "words"),
+    [
+        ({}, {"limit_val_batches": 0}, "there were no validation batches"),
+        ({"every_n_epochs": 5}, {}, r"every_n_epochs=5.*check_val_every_n_epoch=1\)"),
+        (
+            {"every_n_epochs": 4},
+            {"max_epochs": 6, "check_val_every_n_epoch": 3},
+            r"every_n_epochs=4.*check_val_every_n_epoch=3\)",
+        ),
+    ],
+)
+def test_a_run_that_shows_nothing_ends_with_a_warning_that_says_why(tmp_path, kwargs, settings, words):
+    with pytest.warns(UserWarning, match=f"SaliencyLogger has logged nothing: .*{words}"):
+        fit(tmp_path, callbacks=[SaliencyLogger(Saliency, num_samples=1, **kwargs)], **settings)
+    assert pictures(tmp_path) == []
 
 
 # The run is the same with and without
@@ -236,6 +283,69 @@ def test_everything_is_given_back_by_name():
     assert np.random.get_state()[1].tolist() == states[2]  # noqa: NPY002
 
 
+class Counting(Toy):
+    """Counts its passes in a buffer that it replaces and in a metric, and logs in forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("passes", torch.zeros(()))
+        self.mean, self.seen = MeanMetric(), CatMetric()
+
+    def forward(self, x):
+        scores = super().forward(x)
+        self.passes = self.passes + 1
+        self.mean.update(scores.detach())
+        self.seen.update(scores.detach())
+        if self._trainer is not None and not self.training:
+            self.log("confidence", scores.softmax(1).max())
+            self.log_dict({"least": scores.softmax(1).min()})
+        return scores
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [SaliencyLogger(Saliency, num_samples=3), UtilizationMonitor("features.2", target="predicted")],
+)
+def test_buffers_metrics_and_what_forward_logs_are_those_of_the_run(tmp_path, callback):
+    def course(*callbacks):
+        torch.manual_seed(0)
+        model, run = fit(tmp_path, Counting(), callbacks=[*callbacks])
+        logged = {name: run.callback_metrics[name] for name in ("confidence", "least")}
+        return float(model.passes), model.mean.compute(), model.seen.compute().tolist(), logged
+
+    assert course(callback) == course()
+
+
+def test_a_log_of_its_own_is_given_back():
+    module = Toy()
+    module.log = own = lambda *_: None  # nothing that Lightning made
+    with unchanged(module):
+        module.log("a", 1)
+    assert module.log is own
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_layers_of_a_compiled_model_can_be_explained(tmp_path, whole):
+    model = Toy()
+    if not whole:
+        model.features = torch.compile(model.features, backend="eager")
+    running = trainer(
+        tmp_path,
+        callbacks=[
+            SaliencyLogger(
+                lambda m: LayerGradCam(m, m.get_submodule("features.2")), num_samples=1, strict=True
+            ),
+            UtilizationMonitor("features.2"),
+        ],
+    )
+    running.validate(torch.compile(model, backend="eager") if whole else model, loader(), verbose=False)
+    assert pictures(tmp_path) == ["saliency/0/step_0000000.png"]
+    expected = trainer(tmp_path, callbacks=[UtilizationMonitor("features.2")])
+    expected.validate(Toy(), loader(), verbose=False)
+    for name, value in expected.callback_metrics.items():
+        assert running.callback_metrics[name] == pytest.approx(value.item(), rel=1e-5)
+
+
 def test_harm_is_harm_without_it():
     model = Toy().eval()
     Noisy(model, []).attribute(inputs())
@@ -308,9 +418,12 @@ def test_the_callback_can_be_used_again(tmp_path):
         ({"attribution": "VideoGradcam"}, "did you mean one of 'VideoGradCam'"),
         ({"attribution": 3}, "attribution must be"),
         ({"num_samples": 0}, "num_samples must be positive"),
-        ({"indices": [1, 1]}, "indices different integers"),
-        ({"indices": [-1]}, "indices different integers"),
-        ({"indices": [0.5]}, "indices different integers"),
+        ({"indices": []}, "indices at least one"),
+        ({"indices": [1, 1]}, "indices must be different integers"),
+        ({"indices": [-1]}, "indices must be different integers"),
+        ({"indices": [0.5]}, r"indices must be different integers from 0, not \[0.5\]"),
+        ({"class_names": [0, 1]}, "class_names must be strings"),
+        ({"class_names": {0: 1}}, "class_names must be strings"),
         ({"every_n_epochs": 0}, "every_n_epochs"),
         ({"target": "true"}, "target must be"),
         ({"attribution": lambda module: None, "init_kwargs": {"a": 1}}, "init_kwargs are for a class"),
@@ -330,6 +443,13 @@ def test_arguments_that_do_not_fit_are_refused_at_once(kwargs, words):
     arguments = {"attribution": Saliency} | kwargs
     with pytest.raises(MisconfigurationException, match=f"SaliencyLogger: .*{words}"):
         SaliencyLogger(arguments.pop("attribution"), **arguments)
+
+
+def test_indices_may_be_of_numpy_and_class_names_a_mapping():
+    callback = SaliencyLogger(Saliency, indices=np.array([4, 2]), class_names={2: "c", 0: "a"})
+    assert callback.state_dict() == {"indices": [4, 2]}
+    assert type(callback.indices[0]) is int  # as checkpoints are read without pickled code
+    assert callback.class_names == ("a", "1", "c")
 
 
 def test_annotations_can_be_read_as_lightnings_command_line_reads_them():

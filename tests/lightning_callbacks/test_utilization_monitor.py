@@ -1,10 +1,18 @@
 """What UtilizationMonitor logs, in real runs of a Trainer."""
 
+import io
+import math
+import warnings
+
+import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot
+from PIL import Image
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.utils.data import DataLoader
 from utilization_toys import (
@@ -35,6 +43,8 @@ from captum_ext.metrics.functional import (
     shannon_entropy,
 )
 from lightning_callbacks import UtilizationMonitor
+from lightning_callbacks._layer_metrics import layer_metrics, update_layer_metrics
+from lightning_callbacks._pictures import draw_curves
 
 LEVELS = {"most": [k / 20 for k in range(20)], "least": [k / 20 for k in range(20)]}
 
@@ -148,6 +158,49 @@ def test_examples_to_ignore_are_left_out_and_soft_labels_count_by_their_largest(
         assert close(logged(run.callback_metrics), expected)
 
 
+def test_labels_in_a_column_are_classes(tmp_path):
+    model = Toy()
+    run = trainer(tmp_path, callbacks=[monitor(target_fn=lambda batch: batch[1][:, None])])
+    run.validate(model, loader(), verbose=False)
+    assert close(logged(run.callback_metrics), by_hand(model, inputs(), labels()))
+
+
+@pytest.mark.parametrize("inference_mode", [True, False])
+def test_a_step_that_normalises_in_place_changes_nothing(tmp_path, inference_mode):
+    class InPlace(Toy):
+        def validation_step(self, batch, batch_idx):
+            self(batch[0].sub_(0.5).div_(0.25))
+            batch[1].fill_(0)
+
+    model = InPlace()
+    run = trainer(tmp_path, callbacks=[monitor()], inference_mode=inference_mode)
+    run.validate(model, loader(), verbose=False)
+    assert close(logged(run.callback_metrics), by_hand(model, inputs(), labels()))
+
+
+def test_a_model_that_normalises_in_place_is_looked_at_on_its_inputs(tmp_path):
+    class InPlace(Toy):
+        def forward(self, x):
+            return super().forward(x.sub_(0.5).div_(0.25))
+
+    model = InPlace()
+    run = trainer(tmp_path, callbacks=[UtilizationMonitor(["features.2", "relu1"], compression=LEVELS)])
+    run.validate(model, loader(), verbose=False)
+    plain = Toy()
+    plain.load_state_dict(model.state_dict())
+    assert close(logged(run.callback_metrics), by_hand(plain, (inputs() - 0.5) / 0.25, labels()))
+
+
+def test_channels_in_half_precision_do_not_overflow():
+    h = torch.full((2, 5, 30, 30), 100.0, dtype=torch.float16)
+    h[0, 1:] = 0
+    metrics = layer_metrics(5, num_bins=100, compression=[])
+    excitation = torch.full((2, 5), 0.2)
+    update_layer_metrics(metrics, lambda x: x, h, excitation, torch.zeros(2, dtype=torch.int64))
+    assert metrics["neurons_on"].compute() == 3
+    assert metrics["entropy_activations_shannon"].compute() == pytest.approx(math.log(5) / 2)
+
+
 def test_every_n_epochs_counts_epochs_of_fit_only(tmp_path):
     logger = CSVLogger(tmp_path)
     _, run = fit(tmp_path, [monitor(every_n_epochs=2)], logger=logger, max_epochs=5)
@@ -225,8 +278,109 @@ def test_curves_are_kept_and_metrics_can_be_plotted(tmp_path):
         found = seen.curves["relu1"][order]
         assert torch.allclose(found.probability, curves.probability.mean(0), rtol=1e-5)
         assert torch.allclose(found.accuracy, curves.correct.double().mean(0))
-    figure, _ = seen.metrics["relu1"]["compression_most"].plot()
-    assert len(figure.axes[0].lines[0].get_xdata()) == 20
+    expected = by_hand(model, inputs(), labels())
+    assert close({name: metric.compute().item() for name, metric in seen.metrics["relu1"].items()}, expected)
+    figure, axes = seen.metrics["relu1"]["compression_most"].plot()
+    assert axes.lines[0].get_ydata() == pytest.approx(seen.curves["relu1"]["most"].probability.tolist())
+    pyplot.close(figure)
+
+
+@pytest.mark.parametrize("stage", ["fit", "test"])
+def test_a_logger_that_takes_pictures_gets_the_curves(tmp_path, stage):
+    logger, seen = TensorBoardLogger(tmp_path / "board"), monitor(compression=["most", "random"])
+    run = trainer(tmp_path, callbacks=[seen], logger=[CSVLogger(tmp_path), logger])
+    if stage == "fit":
+        run.fit(Toy(), loader(6, seed=9), loader())
+    else:
+        run.test(Toy(), loader(), verbose=False)
+    events = EventAccumulator(logger.log_dir, size_guidance={"images": 0})
+    events.Reload()
+    key = f"utilization/{'test' if stage == 'test' else 'val'}/relu1/compression"
+    assert events.Tags()["images"] == [key]
+    (event,) = events.Images(key)
+    assert event.step == run.global_step
+    picture = torch.from_numpy(np.array(Image.open(io.BytesIO(event.encoded_image_string)))).movedim(-1, 0)
+    assert torch.equal(picture, draw_curves(seen.curves["relu1"]))
+    assert picture.shape == (3, 300, 800)
+    assert picture.lt(128).any()
+
+
+def test_a_logger_that_fails_ends_no_run(tmp_path):
+    class Dead(TensorBoardLogger):
+        class Experiment:
+            def __getattr__(self, name):
+                def fail(*_, **__):
+                    if name == "add_image":
+                        raise ConnectionError("no route to host")
+
+                return fail
+
+        experiment = property(lambda self: self.Experiment())
+
+    with pytest.warns(UserWarning, match="(?s)UtilizationMonitor: Dead failed to take pictures.*no route"):
+        _, run = fit(tmp_path, [monitor()], logger=Dead(tmp_path), max_epochs=2)
+    assert run.current_epoch == 2
+
+
+class Normed(Toy):
+    """A hidden layer with batch norm between it and its functional ReLU, or with another activation."""
+
+    def __init__(self, activation=nn.functional.relu):
+        super().__init__()
+        self.norm, self.activation = nn.BatchNorm1d(N_UNITS), activation
+        # The scores would be the same without the negative values of the linear layer.
+        nn.init.constant_(self.norm.bias, -0.5)
+        nn.init.constant_(self.norm.running_mean, 0.2)
+
+    def forward(self, x):
+        return self.classifier(self.activation(self.norm(self.fc1(self.features(x).flatten(1)))))
+
+
+@pytest.mark.parametrize(
+    ("layer", "activation"),
+    [("fc1", nn.functional.relu), ("norm", nn.functional.gelu), ("norm", nn.functional.leaky_relu)],
+)
+def test_a_layer_with_no_relu_right_behind_it_cannot_be_rectified(tmp_path, layer, activation):
+    run = trainer(tmp_path, callbacks=[UtilizationMonitor(layer, rectify=True)])
+    with pytest.raises(ValueError, match=f"layer '{layer}'.*something else reads its output"):
+        run.validate(Normed(activation), loader(), verbose=False)
+
+
+def test_a_layer_that_a_sum_reads_as_well_cannot_be_rectified(tmp_path):
+    class Residual(Toy):
+        def forward(self, x):
+            hidden = self.fc1(self.features(x).flatten(1))
+            return self.classifier(hidden.relu() + self.fc2(hidden).relu())
+
+    run = trainer(tmp_path, callbacks=[UtilizationMonitor("fc1", rectify=True)])
+    with pytest.raises(ValueError, match=r"layer 'fc1'.*something else reads"):
+        run.validate(Residual(), loader(), verbose=False)
+
+
+def test_shapes_and_maxima_before_the_relu_are_no_obstacle(tmp_path):
+    class Pooled(Toy):
+        def forward(self, x):
+            maps = nn.functional.max_pool2d(self.features[0](x), 2).flatten(1)
+            return self.last(nn.functional.dropout(maps, 0.5, self.training).relu())
+
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(5 * 2 * 2, K)
+
+    model = Pooled()
+    run = trainer(tmp_path, callbacks=[UtilizationMonitor("features.0", rectify=True)])
+    run.validate(model, loader(), verbose=False)
+    on = (model.eval().features[0](inputs()) > 0).flatten(1).sum(1).double().mean()
+    assert logged(run.callback_metrics, layer="features.0")["neurons_on"] == on
+
+
+def test_a_normalisation_with_a_relu_right_behind_it_can(tmp_path):
+    model = Normed()
+    run = trainer(tmp_path, callbacks=[UtilizationMonitor("norm", rectify=True)])
+    run.validate(model, loader(), verbose=False)
+    with torch.no_grad():
+        h = model.eval().norm(model.fc1(model.features(inputs()).flatten(1))).relu()
+    assert logged(run.callback_metrics, layer="norm")["neurons_on"] == neurons_on(h).mean().item()
 
 
 # Conservative filters
@@ -263,6 +417,18 @@ def test_a_resumed_run_compares_with_the_start_of_the_first(tmp_path):
     }
     assert model.fc1.weight.shape == whole_model.fc1.weight.shape
     assert logged(whole.callback_metrics, layer="fc1").keys() == {"conservative_filters"}
+
+
+def test_a_run_after_the_validation_of_a_checkpoint_compares_with_its_own_start(tmp_path):
+    _, first = fit(tmp_path, [monitor(filters="fc1")])
+    first.save_checkpoint(tmp_path / "first.ckpt")
+    model, seen = Toy(lr=0.5), monitor(filters="fc1")
+    run = trainer(tmp_path, callbacks=[seen])
+    run.validate(model, loader(), ckpt_path=tmp_path / "first.ckpt", verbose=False)
+    start = model.fc1.weight.detach().clone()
+    run.fit(model, loader(6, seed=9), loader())
+    assert torch.equal(seen.state_dict()["reference"]["fc1"], start)
+    assert not torch.equal(start, Toy().fc1.weight)
 
 
 def test_a_checkpoint_made_with_other_filters_is_warned_of(tmp_path):
@@ -447,6 +613,44 @@ def test_bad_arguments_are_refused_at_once(kwargs, message):
 def test_what_does_not_fit_the_module_is_named(tmp_path, kwargs, error, message):
     with pytest.raises(error, match=message):
         fit(tmp_path, [UtilizationMonitor(**kwargs)])
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"layers": "fc1"}, "at least 0"),
+        ({"layers": "relu1", "target_fn": lambda batch: batch[7]}, "index out of range"),
+        ({"layers": "relu1", "output_fn": lambda x: {}}, "got dict"),
+    ],
+)
+def test_what_does_not_fit_is_found_before_the_first_epoch_of_training(tmp_path, kwargs, message):
+    class Untrained(Toy):
+        def training_step(self, batch, batch_idx):
+            raise AssertionError("training has begun")
+
+    with pytest.raises((ValueError, IndexError), match=message):
+        fit(tmp_path, [UtilizationMonitor(**kwargs)], Untrained())
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "settings", "words"),
+    [
+        ({"target_fn": lambda batch: torch.full_like(batch[1], -100)}, {}, "gave no example that counts"),
+        ({}, {"limit_val_batches": 0}, "there were no validation batches"),
+        ({"every_n_epochs": 3}, {}, "every_n_epochs=3"),
+    ],
+)
+def test_a_run_that_logs_nothing_ends_with_a_warning_that_says_why(tmp_path, kwargs, settings, words):
+    with pytest.warns(UserWarning, match=f"UtilizationMonitor has logged nothing: .*{words}"):
+        fit(tmp_path, [monitor(**kwargs)], **settings)
+
+
+def test_a_run_that_logs_ends_without_a_warning(tmp_path):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _, run = fit(tmp_path, [monitor(every_n_epochs=2)], max_epochs=2)
+        run.test(Toy(), loader(), verbose=False)
+    assert [str(w.message) for w in caught if "UtilizationMonitor" in str(w.message)] == []
 
 
 def test_a_layer_that_runs_twice_is_refused(tmp_path):

@@ -242,6 +242,21 @@ def test_the_plot_shows_the_curve_on_the_axes_given():
     pyplot.close("all")
 
 
+@pytest.mark.parametrize("order", ["most", "random"])
+def test_a_curve_knows_its_area_and_can_be_plotted_without_its_metric(order):
+    metric = filled(order=order)
+    curve = metric.curve()
+    assert curve.area == pytest.approx(metric.compute().item(), rel=1e-12)
+    metric.reset()
+    figure, axes = curve.plot()
+    assert figure is axes.figure
+    assert axes.lines[0].get_xdata() == pytest.approx(list(metric.levels))
+    assert axes.lines[0].get_ydata() == pytest.approx(curve.probability.tolist())
+    assert order in axes.get_title()
+    assert ("share of units" in axes.get_xlabel()) == (order == "random")
+    pyplot.close("all")
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

@@ -108,6 +108,35 @@ def test_images_that_tie_at_the_cut_count_as_they_would_on_average():
     assert found == pytest.approx(sum(drawn) / len(drawn), abs=0.02)
 
 
+def alpha_by_definition(responses, is_target, top_k, balance):
+    """Share of targets, all images that tie at the cut counting alike."""
+    last = sorted(responses, reverse=True)[:top_k][-1]
+    tied = responses.count(last)
+    free = min(top_k, len(responses)) - sum(r > last for r in responses)
+    inside = [0.0, 0.0]
+    for response, target in zip(responses, is_target, strict=True):
+        inside[target] += (response > last) + (response == last) * free / tied
+    if balance:
+        inside = [n / is_target.count(domain) for n, domain in zip(inside, (False, True), strict=True)]
+    return inside[1] / sum(inside)
+
+
+@pytest.mark.parametrize("balance", [False, True])
+@pytest.mark.parametrize("top_k", [1, 5, 30])
+@pytest.mark.parametrize("n_parts", [1, 2, 7])
+def test_all_images_that_tie_count_though_few_are_kept(balance, top_k, n_parts):
+    """A filter that never answers, one that does for few images, and coarse responses."""
+    n, is_target = 200, [k % 10 == 0 for k in range(200)]
+    columns = [[0.0] * n, [float(k < 20) * (k + 1) for k in range(n)], [float(k * 7 % 4) for k in range(n)]]
+    metric = TargetDomainShare(3, top_k=top_k, balance=balance)
+    maps = torch.tensor(columns).T
+    for part in torch.arange(n).chunk(n_parts):
+        metric.update(maps[part], torch.tensor(is_target)[part])
+    expected = [alpha_by_definition(column, is_target, top_k, balance) for column in columns]
+    assert metric.compute().tolist() == pytest.approx(expected, rel=1e-12)
+    assert expected[0] == pytest.approx(0.5 if balance else 0.1)
+
+
 def test_balancing_undoes_the_size_of_a_domain():
     responses = torch.tensor([[5.0], [4.0], [1.0], [1.0], [0.5], [0.2]])
     is_target = torch.tensor([True, False, False, False, False, False])

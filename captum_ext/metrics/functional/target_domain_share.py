@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from captum_ext.metrics.functional._units import units_of
 
@@ -12,9 +13,9 @@ def target_domain_share(
     r"""Share of target images among the ``top_k`` images with the largest response of a filter, alpha.
 
     An image's response is the maximum of the filter's map over space (and time). Low values mark filters that
-    still look for what the source data showed. Where images tie at the last place, those that are tied count
-    in proportion, so that a filter that never answers has the share that is expected of chance (of each
-    domain the ``top_k`` best are looked at, no more).
+    still look for what the source data showed. Where images tie at the last place, all that are tied count in
+    proportion, so that a filter that never answers has the share that is expected of chance: that of target
+    images in the pool.
 
     Args:
         activations (Tensor): Maps of the layer for a pool of images of both domains.
@@ -52,8 +53,7 @@ def target_domain_share(
     counts = torch.stack([(~chosen).sum(), chosen.sum()])
     if 0 in counts:
         raise ValueError("the pool must hold images of both domains: is_target is the same for all.")
-    top = top_responses(torch.stack([domain_top(responses, ~chosen), domain_top(responses, chosen)]), top_k)
-    return share_of_top(top, counts, top_k, balance)
+    return share_of_best(best_of_domains(responses, chosen, top_k), counts, balance)
 
 
 def check_top_k(top_k: int) -> None:
@@ -81,30 +81,57 @@ def check_domains(is_target: Tensor, n: int) -> None:
         raise ValueError(f"is_target must have shape ({n},), one per image, got {tuple(is_target.shape)}.")
 
 
-def domain_top(responses: Tensor, chosen: Tensor) -> Tensor:
-    """Responses of one domain by filter, the others -inf, (C, N)."""
-    return responses.masked_fill(~chosen[:, None], -torch.inf).T
+def best_of_domains(responses: Tensor, chosen: Tensor, top_k: int) -> Tensor:
+    """What of a pool decides about alpha.
+
+    Args:
+        responses (Tensor): By image and filter.
+        chosen (Tensor): True for images of the target domain.
+        top_k (int): Number of top images.
+
+    Shape:
+        - responses: (N, C)
+        - chosen: (N,)
+        - returns: (2, C, top_k + 1), source first
+
+    Returns:
+        Tensor: By domain and filter the ``top_k`` largest responses in falling order, filled up with -inf,
+        and then the number of images with the last of them, which may be more than are kept.
+    """
+    domains = torch.stack([~chosen, chosen])[:, :, None]
+    masked = responses.masked_fill(~domains, -torch.inf).transpose(1, 2)
+    top = _largest(masked, top_k)
+    return torch.cat([top, (masked == top[..., -1:]).sum(-1, keepdim=True)], -1)
 
 
-def top_responses(responses: Tensor, top_k: int) -> Tensor:
-    """The largest ``top_k`` along the last axis, in falling order, filled up with -inf."""
-    missing = top_k - responses.shape[-1]
-    if missing > 0:
-        responses = torch.cat(
-            [responses, responses.new_full((*responses.shape[:-1], missing), -torch.inf)], -1
-        )
-    return responses.topk(top_k, dim=-1).values
+def best_of_parts(parts: Tensor) -> Tensor:
+    """:func:`best_of_domains` of a whole pool from those of its parts, (P, 2, C, top_k + 1)."""
+    top = _largest(parts[..., :-1].movedim(0, -2).flatten(-2), parts.shape[-1] - 1)
+    return torch.cat([top, _number_of(top[..., -1], parts).sum(0)[..., None]], -1)
 
 
-def share_of_top(top: Tensor, counts: Tensor, top_k: int, balance: bool) -> Tensor:
-    """Alpha from the top responses of both domains, (2, C, top_k), source first, and their sizes (2,)."""
-    pooled = top_responses(torch.cat([top[0], top[1]], -1), top_k)
+def share_of_best(best: Tensor, counts: Tensor, balance: bool) -> Tensor:
+    """Alpha from :func:`best_of_domains` and the number of images of both domains, (2,)."""
+    top = best[..., :-1]
+    pooled = _largest(torch.cat([top[0], top[1]], -1), top.shape[-1])
     size = pooled.isfinite().sum(-1)  # of a small pool all images
-    last = pooled.gather(-1, (size - 1).clamp(min=0)[:, None])
-    above = (top > last).sum(-1).double()
-    tied = ((top == last) & top.isfinite()).sum(-1).double()
+    last = pooled.gather(-1, (size - 1).clamp(min=0)[:, None])[:, 0]
+    above = (top > last[:, None]).sum(-1).double()
+    tied = _number_of(last, best)
     free = size - above.sum(0)  # places for the tied
     inside = above + tied * free / tied.sum(0)
     if balance:
         inside = inside / counts[:, None]
     return inside[1] / inside.sum(0)
+
+
+def _largest(responses: Tensor, top_k: int) -> Tensor:
+    """The largest ``top_k`` along the last axis, in falling order, filled up with -inf."""
+    missing = max(0, top_k - responses.shape[-1])
+    return F.pad(responses, (0, missing), value=-torch.inf).topk(top_k, dim=-1).values
+
+
+def _number_of(response: Tensor, best: Tensor) -> Tensor:
+    """How many images have a response that is no smaller than the last that is kept."""
+    top, ties = best[..., :-1], best[..., -1]
+    return torch.where(top[..., -1] == response, ties, (top == response[..., None]).sum(-1))
