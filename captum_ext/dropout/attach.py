@@ -130,7 +130,7 @@ class Attachment:
         output_fn: OutputFn,
     ) -> None:
         self._output_fn = output_fn
-        self._has_warned: set[str] = set()
+        self._has_warned = False
         self._swaps: list[Swap] = []
         self._watched: list[tuple[nn.Module, ExcitationDropoutLayer]] = []
         self._eager = Eager()
@@ -162,15 +162,6 @@ class Attachment:
         """
         frames.abort()
         armed = Armed(targets, self._output_fn)
-        for name, layer in self.layers.items():
-            if layer.is_armed and layer.p > 0 and layer.last is None and name not in self._has_warned:
-                self._has_warned.add(name)
-                warnings.warn(
-                    f"layer {name!r} was armed before, but has not run in a training pass since, so nothing "
-                    "was dropped there. Is it used, and called as a module (not through its weights, as "
-                    "MultiheadAttention does with out_proj)?",
-                    stacklevel=2,
-                )
         for layer in self.layers.values():
             layer.set_armed(armed)
         if self._watched and is_compiled(self._model, self._names):
@@ -197,8 +188,8 @@ class Attachment:
 
     def _run_eagerly(self) -> None:
         self._eager.begin()
-        if "eager" not in self._has_warned:
-            self._has_warned.add("eager")
+        if not self._has_warned:
+            self._has_warned = True
             warnings.warn(
                 "the model is compiled, but training with Excitation Dropout at "
                 f"{', '.join(map(repr, self._names))} runs it eagerly, since the network above a layer can "

@@ -68,6 +68,7 @@ def reach(layer: ExcitationDropoutLayer, h: Tensor) -> Tensor:
     if not torch.is_grad_enabled():
         _check_not_reentrant()
         return h
+    layer.has_run = True
     # While the evidence of another layer below is measured, this one is measured with it.
     if _running.tape is None:
         if layer.head is not None:
@@ -270,33 +271,50 @@ def _enter(module: nn.Module, watched: _Watched, _: Any) -> None:
     if any(layer.is_armed and layer.head is None for layer in watched.layers):
         if module.training and is_in_compiled_code():
             raise RuntimeError(_COMPILED)
-        if _running.stack and not _is_being_called(_running.stack[0]):
-            abort()  # Ctrl-C ended that call, and no hook was told
-        if not _running.stack:
+        stack = _running.stack
+        stack.append(module)
+        if _n_calls(stack[0]) < stack.count(stack[0]):  # Ctrl-C ended a call, and no hook was told
+            abort()
+            stack.append(module)
+        if len(stack) == 1:
             _running.n_modes = torch._C._len_torch_function_stack()
-        _running.stack.append(module)
 
 
-def _leave(module: nn.Module, _: _Watched, __: Any, output: Any) -> Any:
+def _leave(module: nn.Module, watched: _Watched, _: Any, output: Any) -> Any:
     stack = _running.stack
     if not stack or stack[-1] is not module:
         return None
     stack.pop()
     if stack:
         return None
-    return _finish(output) if _running.tape is not None else None
+    result = _finish(output) if _running.tape is not None else None
+    if output is not None and module.training and torch.is_grad_enabled():
+        _warn_of_idle(watched.layers)
+    return result
+
+
+def _warn_of_idle(layers: list[ExcitationDropoutLayer]) -> None:
+    for layer in layers:
+        if layer.is_armed and layer.p > 0 and not layer.has_run:
+            layer.has_run = True
+            warnings.warn(
+                "the network ran in training, but one of its Excitation Dropout layers did not run with "
+                "gradients, so nothing was dropped there. Is its module used in this pass, in training mode, "
+                "and called as a module (not through its weights, as MultiheadAttention does with out_proj)?",
+                stacklevel=2,
+            )
 
 
 # ---------------------------------------------------------------------------------- where the layer runs
 
 
-def _is_being_called(module: nn.Module) -> bool:
-    frame = sys._getframe(1)
+def _n_calls(module: nn.Module) -> int:
+    """How many calls of a module are running in this thread."""
+    n, frame = 0, sys._getframe(1)
     while frame is not None:
-        if frame.f_code is nn.Module._call_impl.__code__ and frame.f_locals.get("self") is module:
-            return True
+        n += frame.f_code is nn.Module._call_impl.__code__ and frame.f_locals.get("self") is module
         frame = frame.f_back  # type: ignore[assignment]
-    return False
+    return n
 
 
 def _is_in_backward() -> bool:

@@ -148,6 +148,7 @@ class ExcitationDropoutLayer(StandIn, nn.Dropout):
     def _forget(self) -> None:
         """Begin with no target, measured nothing yet."""
         self.has_warned = False
+        self.has_run = False
         self.scores_number: int | None = None
         self.armed: Armed | None = None
         self.is_armed = False
