@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from captum_ext.dropout.copies import no_hook
 from captum_ext.dropout.swap import Swap, find_module
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class AdaptiveDropoutLayer(nn.Dropout):
     """
 
     def __init__(self, alpha: float = 1.0, beta: float = 0.0) -> None:
+        if not (math.isfinite(alpha) and math.isfinite(beta)):
+            raise ValueError(f"alpha and beta must be finite, got {alpha} and {beta}")
         super().__init__(0.5)
         self.alpha, self.beta = float(alpha), float(beta)
         self._noted: Tensor | None = None
@@ -170,14 +172,17 @@ class AdaptiveAttachment:
 
 
 class _Note:
-    """A forward hook that shows a module's output to an Adaptive Dropout layer."""
+    """A forward hook that shows a module's output to an Adaptive Dropout layer; copied together with both."""
 
     def __init__(self, owner: nn.Module, layer: AdaptiveDropoutLayer) -> None:
-        self._owner, self._layer = id(owner), layer
+        self._owner, self._layer = owner, layer
 
     def __call__(self, module: nn.Module, _: Any, output: Any) -> None:
-        if id(module) == self._owner:
-            self._layer.note(output)
-
-    def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:
-        return no_hook, ()
+        if module is not self._owner:
+            return
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                f"the output of {type(module).__name__} is a {type(output).__name__}, not a tensor of "
+                "pre-activations; name the linear or convolutional layer below the activation"
+            )
+        self._layer.note(output)

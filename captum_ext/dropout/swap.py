@@ -135,13 +135,16 @@ class Swap:
 
 
 class _Follow:
-    """A forward hook that passes a module's output through a layer; a copy of the module is left alone."""
+    """A forward hook that passes a module's output through a layer.
+
+    In a copy of the model a layer that stands in is gone, and another acts there, too.
+    """
 
     def __init__(self, owner: nn.Module, layer: nn.Module, name: str) -> None:
-        self._owner, self._layer, self._name = id(owner), layer, name
+        self._owner, self._layer, self._name = owner, layer, name
 
     def __call__(self, module: nn.Module, _: Any, output: Any) -> Any:
-        if id(module) != self._owner:
+        if module is not self._owner:
             return None
         if not isinstance(output, Tensor):
             raise TypeError(
@@ -151,5 +154,7 @@ class _Follow:
         self._layer.training = module.training
         return self._layer(output)
 
-    def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:
-        return no_hook, ()
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if isinstance(self._layer, StandIn):
+            return no_hook, ()
+        return _Follow, (self._owner, self._layer, self._name)

@@ -265,3 +265,31 @@ def test_the_fallback_leaves_ignored_labels_alone():
     assert last.keep[1].all()
     assert not last.keep.all()
     assert last.has_target.tolist() == (y >= 0).tolist()
+
+
+# ------------------------------------------------------------------------------------- adaptive dropout
+
+
+@pytest.mark.parametrize("name", ["1", "2"])
+def test_copies_of_a_model_with_adaptive_dropout_evaluate_as_it_does(name, tmp_path):
+    net = nn.Sequential(nn.Linear(5, 12), nn.ReLU(), nn.Dropout(0.5), nn.Linear(12, 4)).eval()
+    x = torch.rand(3, 5)
+    with attach_adaptive(net, name, "0"):
+        scores = net(x)
+        twin = copy.deepcopy(net)
+        torch.save(net, tmp_path / "net.pt")
+    assert not torch.allclose(net(x), scores)
+    assert torch.equal(twin(x), scores)
+    assert torch.equal(torch.load(tmp_path / "net.pt", weights_only=False)(x), scores)
+    with torch.no_grad():
+        twin[0].bias.add_(5)  # the copy's own pre-activations count
+    z = twin[0](x)
+    assert torch.allclose(twin(x), twin[3](z.relu() * z.sigmoid()))
+
+
+def test_adaptive_dropout_refuses_what_is_no_pre_activation():
+    net = nn.Sequential(nn.LSTM(5, 12), nn.Identity())
+    with attach_adaptive(net, "1", "0"), pytest.raises(TypeError, match="of LSTM is a tuple"):
+        net(torch.rand(2, 3, 5))
+    with pytest.raises(ValueError, match="must be finite"):
+        attach_adaptive(net, "1", "0", alpha=float("nan"))

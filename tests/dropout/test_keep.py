@@ -184,3 +184,15 @@ def test_the_inverse_keeps_an_example_without_any_evidence_whole():
     p_eb = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
     assert excitation_keep_probability(p_eb, inverse=True).tolist() == [[1.0, 1.0], [1.0, 0.0]]
     assert all(excitation_keep_mask(p_eb, inverse=True)[0].all() for _ in range(50))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.5, 1.5])
+@pytest.mark.parametrize("function", [excitation_keep_probability, excitation_keep_mask])
+def test_what_are_no_probabilities_is_refused(function, value):
+    with pytest.raises(ValueError, match="winning probabilities"):
+        function(torch.tensor([[0.5, value, 0.0]]))
+
+
+@pytest.mark.parametrize("function", [excitation_keep_probability, excitation_keep_mask])
+def test_an_empty_batch_has_an_empty_answer(function):
+    assert function(torch.zeros(0, 7)).shape == (0, 7)

@@ -373,3 +373,132 @@ def test_nothing_is_said_where_nothing_is_wrong():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train(net, x, y)
+
+
+@pytest.mark.parametrize("targets", ["label", None, [0, 1], torch.zeros(3, dtype=torch.complex64)])
+def test_what_are_no_targets_is_refused_when_armed(targets):
+    net, _, _ = made(Net)
+    with attach(net, "drop") as dropout, pytest.raises(TypeError, match="labels"):
+        dropout.arm(targets)
+
+
+def test_soft_labels_must_be_finite():
+    net, x, y = made(Net)
+    soft = F.one_hot(y, 4).float()
+    soft[1, 2] = float("nan")
+    with attach(net, "drop") as dropout:
+        dropout.arm(soft)
+        with pytest.raises(ValueError, match="finite"):
+            net(x)
+
+
+def test_booleans_are_no_classes_but_several_labels_per_example():
+    net, x, y = made(Net)
+    with attach(net, "drop") as dropout:
+        dropout.arm(y > 0)
+        with pytest.raises(TypeError, match="booleans"):
+            net(x)
+        several = F.one_hot(y, 4).bool() | F.one_hot((y + 1) % 4, 4).bool()
+        torch.manual_seed(0)
+        dropout.arm(several)
+        net(x)
+        found = dropout.layers["drop"].last.p_eb
+        dropout.arm(several.float())
+        net(x)
+        assert torch.equal(found, dropout.layers["drop"].last.p_eb)
+
+
+def test_a_single_score_per_example_is_refused():
+    class OneScore(Net):
+        def build(self):
+            self.fc2, self.fc3 = nn.Linear(12, 9), nn.Linear(9, 1)
+
+    net, x, y = made(OneScore)
+    labels = y.clamp(max=1)
+    with attach(net, "drop") as dropout:
+        dropout.arm(labels)
+        with pytest.raises(ValueError, match="one number per example"):
+            net(x)
+    with attach(net, "drop", output_fn=lambda z: torch.cat([-z, z], 1)) as dropout:
+        dropout.arm(labels)
+        net(x)
+        assert (dropout.layers["drop"].last.p_eb.sum(1) > 0).all()
+
+
+def test_the_last_layer_of_a_network_is_refused():
+    net, x, y = made(Net)
+    with attach(net, "fc3") as dropout:
+        dropout.arm(y)
+        with pytest.raises(ValueError, match="the last of the network"):
+            net(x)
+
+
+def test_an_empty_batch_is_called_one():
+    net, x, y = made(Net)
+    with attach(net, "drop") as dropout:
+        dropout.arm(y[:0])
+        with pytest.raises(ValueError, match="batch is empty"):
+            net(x[:0])
+
+
+def test_one_strict_layer_makes_all_that_are_measured_with_it_strict():
+    class Unruly(Net):
+        def build(self):
+            self.upper = nn.Dropout(0.5)
+            super().build()
+
+        def above(self, h, x):
+            z = self.upper(self.fc2(h))
+            return self.fc3(torch.linalg.qr(z)[0] @ torch.linalg.qr(z)[1])
+
+    net, x, y = made(Unruly)
+    with attach(net, ["drop", "upper"], strict=False) as dropout:
+        dropout.layers["upper"].strict = True
+        dropout.arm(y)
+        with pytest.raises(UnsupportedOperationError):
+            net(x)
+
+
+def test_a_compiled_caller_is_told_what_to_attach_to():
+    torch._dynamo.reset()
+    net, x, y = made(Net, dtype=torch.float32)
+    compiled = torch.compile(net, backend="eager")
+    with attach(net, "drop") as dropout:
+        dropout.arm(y)
+        with pytest.raises(RuntimeError, match="attach to the compiled module itself"):
+            compiled(x)
+    torch._dynamo.reset()
+
+
+def test_attachments_to_compiled_networks_want_eager_runs_together():
+    torch._dynamo.reset()
+    net = nn.Sequential(
+        nn.Linear(5, 12), nn.Dropout(0.5), nn.Linear(12, 12), nn.Dropout(0.5), nn.Linear(12, 4)
+    )
+    compiled, y = torch.compile(net, backend="eager"), torch.tensor([0, 3, 1])
+    attachments = [attach(compiled, name) for name in ("1", "3")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for dropout in attachments:
+            dropout.arm(y)
+    compiled(torch.rand(3, 5))
+    attachments[0].disarm()
+    assert torch._dynamo.eval_frame._stance.stance == "force_eager"
+    attachments[1].disarm()
+    assert torch._dynamo.eval_frame._stance.stance == "default"
+    for dropout in attachments:
+        dropout.detach()
+
+
+def test_a_module_of_compiled_code_that_has_run_is_followed_and_left():
+    torch._dynamo.reset()
+    net = nn.Sequential(nn.Linear(5, 12), nn.ReLU(), nn.Dropout(0.0), nn.Linear(12, 4))
+    compiled, x, y = torch.compile(net, backend="eager"), torch.rand(3, 5), torch.tensor([0, 3, 1])
+    plain = compiled(x)
+    with attach(compiled, "1", head=["2", "3"]) as dropout:
+        dropout.arm(y)
+        scores = compiled(x)
+        assert dropout.layers["1"].last is not None
+    assert not torch.allclose(scores, plain)
+    assert torch.equal(compiled(x), plain)
+    torch._dynamo.reset()
