@@ -46,8 +46,8 @@ def attach(
     of the network from the lowest of the layers up runs twice, and all that is below runs once. The first,
     clean run is recorded and measured by Excitation Backprop; other dropouts do nothing in it and batch norm
     does not move its running statistics. The second run is trained. Both take whatever way the code of the
-    model takes in the first. Random numbers are drawn in the order of the plain network: one per unit where
-    the layer is.
+    model takes in the first. The mask takes one random number per unit; what draws random numbers without
+    looking at the layer's values runs once, before that.
 
     Args:
         model (nn.Module): the model.

@@ -24,7 +24,8 @@ def excitation_keep_probability(
 
     with P = 1 - ``p``. So the log-odds of being dropped are those of ``p`` plus how much more evidence than
     1 / N the unit holds. Units without evidence are always kept, a unit with all of it never; a unit with
-    1 / N is kept with probability P. Averaged over a layer, at most the share ``p`` is dropped.
+    1 / N is kept with probability P. Averaged over a layer, at most the share ``p`` is dropped (if that is
+    1 / N or more).
 
     Args:
         p_eb (Tensor): winning probabilities of one layer, in 0..1; of each example they sum to at most 1.

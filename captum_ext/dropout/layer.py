@@ -79,8 +79,8 @@ class ExcitationDropoutLayer(StandIn, nn.Dropout):
         rescale (str, optional): what kept activations are multiplied by. ``"fraction"``: per example 1 / the
             share of units that were kept, as the authors' code since 2023; ``"none"``: 1, as in the thesis;
             ``"unit"``: 1 / the keep probability of the unit, unbiased for every unit but noisy; ``"mass"``:
-            per example the sum of the activations / its expectation, unbiased for the sum of the layer.
-            Default: ``"fraction"``
+            per example the sum of magnitudes / its expectation, unbiased for the sum of a layer behind a
+            ReLU. Default: ``"fraction"``
         unit (str, optional): what is dropped: ``"element"``, or ``"channel"`` of a convolutional map, with
             the evidence summed over the other axes. Default: ``"element"``
         n (str, optional): N of eq. 5.1: ``"layer"``, all units of an example, or ``"active"``, those that are

@@ -23,7 +23,7 @@ def rescale_factor(
         keep (Tensor): the mask, True for kept units.
         keep_probability (Tensor, optional): what the mask was drawn with, for ``"unit"`` and ``"mass"``.
         rescale (str): ``"fraction"``: 1 / the share of units that were kept; ``"none"``: 1; ``"unit"``: 1 /
-            the unit's own keep probability; ``"mass"``: the sum of the activations / its expectation.
+            the unit's own keep probability; ``"mass"``: the sum of magnitudes / its expectation.
         max_scale (float): no factor of ``"unit"`` and ``"mass"`` is larger.
 
     Shape:

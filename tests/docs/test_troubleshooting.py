@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "troubleshooting.md"
-COMPLETE_FOR = ("attr", "excitation", "explanation", "models", "perturbation", "cli.py")
+COMPLETE_FOR = ("attr", "dropout", "excitation", "explanation", "models", "perturbation", "cli.py")
 HOLE = "…"
 _QUOTED = re.compile(r"`([^`]+)`")
 
