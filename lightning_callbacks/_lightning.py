@@ -1,21 +1,28 @@
 """The Lightning that the process uses: ``pytorch_lightning`` and ``lightning.pytorch`` are two packages.
 
 Their classes are twins that know nothing of each other. Ours build on ``lightning.pytorch`` if that alone has
-been imported before, on both if both have, else on ``pytorch_lightning``.
+been imported before, on ``pytorch_lightning`` if that alone has, else on both, or on what is installed.
 """
 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or "pytorch_lightning" in sys.modules or "lightning.pytorch" not in sys.modules:
+    if not TYPE_CHECKING and "pytorch_lightning" not in sys.modules:
+        # Which one will be used is not known yet.
+        with suppress(ImportError):
+            import_module("lightning.pytorch")
+
     from pytorch_lightning import Callback, LightningModule, Trainer
     from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
     from pytorch_lightning.utilities.rank_zero import rank_zero_warn  # type: ignore[attr-defined]
 
     if not TYPE_CHECKING and "lightning.pytorch" in sys.modules:
-        # Both are in use: the callbacks belong to either.
+        # Both may be in use: the callbacks belong to either.
         Callback = type("Callback", (sys.modules["lightning.pytorch"].Callback, Callback), {})
 else:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -57,5 +64,5 @@ def refuse_sharded_models(trainer: Trainer, callback: str) -> None:
 
 
 def should_log(trainer: Trainer) -> bool:
-    """Whether this batch is one of the every ``log_every_n_steps``."""
-    return bool(trainer.loggers) and bool(trainer._logger_connector.should_update_logs)
+    """Whether this batch is one of the every ``log_every_n_steps``, with or without a logger."""
+    return bool(trainer._logger_connector.should_update_logs)

@@ -1,19 +1,16 @@
-"""Drop rates by the Trainer's step, and whether a model is ready to be changed."""
+"""Drop rates by the Trainer's step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import TYPE_CHECKING, Literal
 
-from torch import nn
-
 from captum_ext.dropout import curriculum_drop_rate
-from captum_ext.dropout.swap import find_module
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
-__all__ = ["RateSchedule", "has_modules"]
+__all__ = ["RateSchedule"]
 
 
 class RateSchedule:
@@ -33,46 +30,35 @@ class RateSchedule:
         if warmup_steps < 0:
             raise ValueError(f"warmup_steps must not be negative, got {warmup_steps}")
         self.gamma, self.warmup_steps = gamma, warmup_steps
-        self._auto: float | None = None
+        self._max_steps = -1
+
+    def begin(self, trainer: Trainer) -> None:
+        """Note how many steps the run may take, before tuners set limits of their own."""
+        self._max_steps = trainer.max_steps
 
     def rate(self, p: float, trainer: Trainer) -> float:
         """The rate at the Trainer's step, ``p`` in the end."""
         step = trainer.global_step - self.warmup_steps
-        if step < 0:
-            return 0.0
         if self.gamma is None:
-            return p
-        gamma = self._gamma_of(trainer) if self.gamma == "auto" else float(self.gamma)
+            return p if step >= 0 else 0.0
+        if step <= 0:
+            return 0.0
+        gamma = 10 / self._steps_of_run(trainer) if self.gamma == "auto" else float(self.gamma)
         return curriculum_drop_rate(step, p, gamma)
 
-    def _gamma_of(self, trainer: Trainer) -> float:
-        if self._auto is None:
-            steps = trainer.estimated_stepping_batches
-            if not 0 < steps < float("inf"):
-                raise ValueError(
-                    "gamma='auto' needs a run of known length; set max_steps or max_epochs, or gamma"
-                )
-            self._auto = 10 / steps
-        return self._auto
-
-
-def has_modules(model: nn.Module, names: Sequence[str]) -> bool:
-    """Whether the model has the modules yet; False if ``configure_model`` may still make them.
-
-    Raises:
-        ValueError: it has not, and nothing will make them.
-    """
-    try:
-        for name in names:
-            find_module(model, name)
-    except ValueError:
-        if "configure_model" in {name for kind in type(model).__mro__[:-1] for name in _own_methods(kind)}:
-            return False
-        raise
-    return True
-
-
-def _own_methods(kind: type) -> list[str]:
-    """Names of what a class defines, unless it is one of Lightning's own."""
-    is_lightning = kind.__module__.partition(".")[0] in ("pytorch_lightning", "lightning")
-    return [] if is_lightning else list(vars(kind))
+    def _steps_of_run(self, trainer: Trainer) -> float:
+        """Asked at each step, as it changes with the batch size and with the batches that are accumulated."""
+        batches, epochs = trainer.num_training_batches, trainer.max_epochs
+        limit = math.inf if self._max_steps == -1 else self._max_steps
+        if batches == math.inf or epochs is None or epochs == -1:
+            steps = limit
+        elif trainer.lightning_module.automatic_optimization:
+            steps = min(limit, epochs * math.ceil(batches / trainer.accumulate_grad_batches))
+        else:
+            # The model takes as many per batch as it likes: as many as up to now.
+            steps = min(limit, epochs * batches * trainer.global_step / trainer.fit_loop.total_batch_idx)
+        if steps == math.inf:
+            raise ValueError(
+                "gamma='auto' needs a run of known length; set max_steps or max_epochs, or gamma"
+            )
+        return steps

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from captum_ext.dropout import AdaptiveAttachment, attach_adaptive
+from lightning_callbacks._layers import layer_names, makes_layers_late
 from lightning_callbacks._lightning import Callback
-from lightning_callbacks._schedule import has_modules
+from lightning_callbacks._training_step import TrainingStep, act_around
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -32,6 +33,7 @@ class AdaptiveDropout(Callback):
 
     Raises:
         ValueError: names that the model does not have, or more of one than of the other.
+        TypeError: layers that are not given by name.
 
     Example:
         >>> from pytorch_lightning import Trainer
@@ -49,8 +51,7 @@ class AdaptiveDropout(Callback):
         beta: float = 0.0,
     ) -> None:
         super().__init__()
-        self.layers = [layers] if isinstance(layers, str) else list(layers)
-        self.preactivations = [preactivations] if isinstance(preactivations, str) else list(preactivations)
+        self.layers, self.preactivations = layer_names(layers), layer_names(preactivations)
         if len(self.layers) != len(self.preactivations):
             raise ValueError(
                 f"each layer needs its preactivation: got {len(self.layers)} layers, "
@@ -58,27 +59,30 @@ class AdaptiveDropout(Callback):
             )
         self.alpha, self.beta = alpha, beta
         self._attachment: AdaptiveAttachment | None = None
+        self._step: TrainingStep | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Put the layers in."""
+        """Put the layers in, unless the model may still make others."""
         self._detach()
-        if has_modules(pl_module, [*self.layers, *self.preactivations]):
+        if not makes_layers_late(pl_module):
             self._attach(pl_module)
+        if stage == "fit":
+            self._step = act_around(pl_module, self)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the layers into what ``configure_model`` made."""
+        """Put the layers into what the model's ``setup`` and ``configure_model`` made."""
         self._attach(pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the layers into what ``configure_model`` made."""
+        """Put the layers into what the model's ``setup`` and ``configure_model`` made."""
         self._attach(pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the layers into what ``configure_model`` made."""
+        """Put the layers into what the model's ``setup`` and ``configure_model`` made."""
         self._attach(pl_module)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the layers into what ``configure_model`` made."""
+        """Put the layers into what the model's ``setup`` and ``configure_model`` made."""
         self._attach(pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -96,6 +100,15 @@ class AdaptiveDropout(Callback):
             )
 
     def _detach(self) -> None:
+        if self._step is not None:
+            self._step.leave(self)
         if self._attachment is not None:
             self._attachment.detach()
-        self._attachment = None
+        self._attachment = self._step = None
+
+    def before_step(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> None:
+        """Put the layers in if a tuner trains, which is before ``on_fit_start``."""
+        self._attach(pl_module)
+
+    def after_step(self, completed: bool) -> None:
+        """Leave them in."""

@@ -30,6 +30,11 @@ INPUT_NAMES = (
 LABEL_NAMES = ("y", "label", "labels", "target", "targets")
 """Keys, or fields, under which the labels are looked for."""
 
+_INPUT_FN = "Pass input_fn=lambda batch: ... to say where the inputs are"
+_TARGET_FN = (
+    "Pass target_fn=lambda batch: ... to say where the labels are, or target='predicted' to do without them"
+)
+
 
 def find_inputs(batch: object) -> Tensor:
     """Find the images or clips of a batch.
@@ -55,7 +60,7 @@ def find_inputs(batch: object) -> Tensor:
         >>> find_inputs({"video": torch.rand(2, 3, 5, 8, 9), "label": torch.tensor([1, 0])}).shape
         torch.Size([2, 3, 5, 8, 9])
     """
-    return batch if isinstance(batch, Tensor) else _find(batch, 0, INPUT_NAMES, "inputs", "input_fn")
+    return batch if isinstance(batch, Tensor) else _find(batch, 0, INPUT_NAMES, "inputs", _INPUT_FN)
 
 
 def find_labels(batch: object) -> Tensor:
@@ -82,17 +87,16 @@ def find_labels(batch: object) -> Tensor:
         >>> find_labels((torch.rand(2, 3, 8, 9), torch.tensor([1, 0])))
         tensor([1, 0])
     """
-    labels = _find(batch, 1, LABEL_NAMES, "labels", "target_fn")
+    labels = _find(batch, 1, LABEL_NAMES, "labels", _TARGET_FN)
     if labels.dim() not in (1, 2):
         raise ValueError(
             f"labels must have the shape (N,), or (N, K) for soft labels; what was taken for them has "
-            f"{tuple(labels.shape)}. Pass target_fn=lambda batch: ... to say where the labels are"
+            f"{tuple(labels.shape)}. {_TARGET_FN}"
         )
     return labels
 
 
 def _find(batch: object, position: int, names: Sequence[str], what: str, remedy: str) -> Tensor:
-    remedy = f"Pass {remedy}=lambda batch: ... to say where the {what} are"
     named = _named(batch)
     if named is None and isinstance(batch, (tuple, list)):
         if position >= len(batch):

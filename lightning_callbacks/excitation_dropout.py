@@ -18,9 +18,10 @@ from captum_ext.dropout.attach import Head
 from captum_ext.dropout.layer import Unit
 from captum_ext.dropout.rescale import Rescale
 from captum_ext.dropout.targets import OutputFn
+from lightning_callbacks._layers import layer_names, makes_layers_late
 from lightning_callbacks._lightning import Callback, refuse_sharded_models, should_log
-from lightning_callbacks._schedule import RateSchedule, has_modules
-from lightning_callbacks._training_step import act_around, stop_acting
+from lightning_callbacks._schedule import RateSchedule
+from lightning_callbacks._training_step import TrainingStep, act_around
 from lightning_callbacks.batches import find_labels
 
 if TYPE_CHECKING:
@@ -77,11 +78,12 @@ class ExcitationDropout(Callback):
         strict (bool, optional): whether an operation without an Excitation Backprop rule above the layer is
             an error. Default: True
         log (bool, optional): log ``peak_p_eb``, ``dropped_units``, ``dropped_evidence`` and ``lost_mass``
-            (see :meth:`~captum_ext.dropout.Dropped.statistics`), and the rate ``p``, every
+            (see :meth:`~captum_ext.dropout.Dropped.statistics`), and the rate ``p``, at first and every
             ``log_every_n_steps``. Default: True
 
     Raises:
-        ValueError: settings that make no sense.
+        ValueError: settings that make no sense, or no layer.
+        TypeError: layers that are not given by name.
         MisconfigurationException: a sharded strategy.
 
     Example:
@@ -112,7 +114,7 @@ class ExcitationDropout(Callback):
         log: bool = True,
     ) -> None:
         super().__init__()
-        self.layers = [layers] if isinstance(layers, str) else list(layers)
+        self.layers = layer_names(layers)
         if target not in ("label", "predicted"):
             raise ValueError(f"target must be 'label' or 'predicted', got {target!r}")
         # Raises what is to be raised for settings that make no sense.
@@ -122,9 +124,9 @@ class ExcitationDropout(Callback):
         self.max_scale, self.head, self.strict, self.log_statistics = max_scale, head, strict, log
         self.schedule = RateSchedule(gamma, warmup_steps)
         self._attachment: Attachment | None = None
-        self._module: LightningModule | None = None
+        self._step: TrainingStep | None = None
         self._rates: dict[str, float] = {}
-        self._trainer: Trainer | None = None
+        self._has_measured: set[str] = set()
         self._has_warned: set[str] = set()
 
     @property
@@ -137,10 +139,14 @@ class ExcitationDropout(Callback):
         return {
             "p": self.p,
             "rescale": self.rescale,
+            "target": self.target,
             "gamma": self.schedule.gamma,
             "warmup_steps": self.schedule.warmup_steps,
+            "unit": self.unit,
             "n": self.n,
             "inverse": self.inverse,
+            "max_scale": self.max_scale,
+            "strict": self.strict,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -154,17 +160,19 @@ class ExcitationDropout(Callback):
             )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Put the layers in, before tuners run and weight averaging copies the model."""
+        """Put the layers in, unless the model may still make others."""
         if stage == "fit":
             refuse_sharded_models(trainer, type(self).__name__)
             self._detach()
-            if has_modules(pl_module, self.layers):
-                self._attach(trainer, pl_module)
+            self._has_measured.clear()
+            self.schedule.begin(trainer)
+            if not makes_layers_late(pl_module):
+                self._attach(pl_module)
+            self._step = act_around(pl_module, self)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the layers into what ``configure_model`` made."""
-        if self._attachment is None:
-            self._attach(trainer, pl_module)
+        """Put the layers into what the model's ``setup`` and ``configure_model`` made."""
+        self._attach(pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Restore the model."""
@@ -174,7 +182,9 @@ class ExcitationDropout(Callback):
         """Restore the model."""
         self._detach()
 
-    def _attach(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _attach(self, pl_module: LightningModule) -> Attachment:
+        if self._attachment is not None:
+            return self._attachment
         self._attachment = attach(
             pl_module,
             self.layers,
@@ -189,29 +199,28 @@ class ExcitationDropout(Callback):
             self.strict,
         )
         self._rates = {name: layer.p for name, layer in self._attachment.layers.items()}
-        self._trainer, self._module = trainer, pl_module
-        act_around(pl_module, self)
+        return self._attachment
 
     def _detach(self) -> None:
-        if self._module is not None:
-            stop_acting(self._module, self)
+        if self._step is not None:
+            self._step.leave(self)
         if self._attachment is not None:
             self._attachment.detach()
-        self._attachment = self._module = self._trainer = None
+        self._attachment = self._step = None
 
-    def before_step(self, batch: Any) -> None:
+    def before_step(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> None:
         """Arm the layers for a training step."""
-        assert self._attachment is not None  # noqa: S101
-        assert self._trainer is not None  # noqa: S101
-        for name, layer in self._attachment.layers.items():
-            layer.p = self.schedule.rate(self._rates[name], self._trainer)
+        # Tuners train before on_fit_start.
+        attachment = self._attach(pl_module)
+        for name, layer in attachment.layers.items():
+            layer.p = self.schedule.rate(self._rates[name], trainer)
             layer.last = None
         if self.target == "predicted":
-            self._attachment.arm("predicted")
+            attachment.arm("predicted")
             return
         targets = self.target_fn(batch)
         if isinstance(targets, Tensor):
-            self._attachment.arm(targets)
+            attachment.arm(targets)
         elif targets is not None:
             raise TypeError(f"target_fn must return a tensor of labels or None, got {type(targets).__name__}")
 
@@ -227,9 +236,9 @@ class ExcitationDropout(Callback):
         for name, layer in attachment.layers.items():
             if layer.last is None and layer.p > 0 and name not in self._has_warned:
                 self._has_warned.add(name)
+                why = "did not run with gradients" if layer.training else "is in evaluation mode"
                 warnings.warn(
-                    f"layer {name!r} did not run with gradients in the training step, so ExcitationDropout "
-                    "did nothing there",
+                    f"layer {name!r} {why} in the training step, so ExcitationDropout did nothing there",
                     stacklevel=2,
                 )
 
@@ -246,17 +255,22 @@ class ExcitationDropout(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log what was dropped."""
-        if not self.log_statistics or self._attachment is None or not should_log(trainer):
+        """Log what was dropped, and look whether evidence arrives: at first, and when it is time to log."""
+        if self._attachment is None:
             return
+        is_due = should_log(trainer)
         for name, layer in self._attachment.layers.items():
             values: dict[str, Any] = {"p": layer.p}
-            if layer.last is not None:
+            # Asking for values makes a GPU wait, so it is not done in every step.
+            is_asked = is_due or name not in self._has_measured
+            if layer.last is not None and is_asked and bool(layer.last.has_target.any()):
                 values |= layer.last.statistics()
+                self._has_measured.add(name)
                 self._warn_of_lost_mass(name, float(values["lost_mass"]))
-            pl_module.log_dict(
-                {f"excitation_dropout/{name}/{key}": value for key, value in values.items()},
-                on_step=True,
-                on_epoch=False,
-                batch_size=1,
-            )
+            if is_asked and self.log_statistics:
+                pl_module.log_dict(
+                    {f"excitation_dropout/{name}/{key}": value for key, value in values.items()},
+                    on_step=True,
+                    on_epoch=False,
+                    batch_size=1,
+                )

@@ -76,7 +76,11 @@ def test_inputs_that_cannot_be_found_are_an_error_that_says_so(batch, error, wor
 @pytest.mark.parametrize(
     ("batch", "error", "words"),
     [
-        (X, TypeError, r"the batch is a Tensor, in which no labels.*target_fn"),
+        (
+            X,
+            TypeError,
+            r"the batch is a Tensor, in which no labels.*target_fn=.* or target='predicted' to do without",
+        ),
         ((X,), ValueError, "length 1 and holds no labels"),
         ((X, ["cat", "dog"]), TypeError, "item 1 of the batch is a list"),
         ({"x": X}, ValueError, "none of 'y', 'label'"),

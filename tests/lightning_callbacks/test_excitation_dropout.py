@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 
 from captum_ext.attr import LayerExcitationBackprop
 from captum_ext.dropout import attach, curriculum_drop_rate
-from lightning_callbacks import ExcitationDropout
+from lightning_callbacks import CurriculumDropout, ExcitationDropout
 from lightning_callbacks.batches import find_labels
 
 pytestmark = pytest.mark.filterwarnings(
@@ -341,6 +341,69 @@ def restored(module):
     )
 
 
+class ValidatesByTraining(Module):
+    """Some write one step for both; there are no labels in validation."""
+
+    def training_step(self, batch, batch_idx):
+        return (
+            self(batch).square().mean()
+            if isinstance(batch, torch.Tensor)
+            else super().training_step(batch, 0)
+        )
+
+    def validation_step(self, batch, batch_idx):
+        assert torch.equal(self(batch), self.net.above(self.net.below(batch)))
+        self.log("val_loss", self.training_step(batch, batch_idx))
+
+    def val_dataloader(self):
+        return DataLoader([data(4)[0]], batch_size=None)
+
+
+def test_a_training_step_that_validation_calls_is_left_alone():
+    spy = Spy()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*ExcitationDropout")
+        fitted(ValidatesByTraining(), spy=spy, max_epochs=2, num_sanity_val_steps=1)
+    assert all(seen is not None for seen in spy.seen)
+
+
+class Relu(Net):
+    """With its first ReLU as a module."""
+
+    def __init__(self):
+        super().__init__()
+        self.relu = nn.ReLU()
+
+    def below(self, x):
+        return self.relu(self.fc1(x))
+
+
+@pytest.mark.parametrize("name", ["net.fc1", "net.relu"])
+def test_dropout_behind_a_plain_module_acts_in_training_only(name):
+    class Watch(Module):
+        def validation_step(self, batch, batch_idx):
+            x, _ = batch
+            Watch.validated += torch.equal(self(x), self.net.above(self.net.below(x)))
+
+    class Layer(pl.Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            seen.append(callback._attachment.layers[name].last)
+
+    seen, Watch.validated = [], 0
+    module, callback = Watch(Relu()), ExcitationDropout(name)
+    module.net.drop.p = 0.0
+    before = copy.deepcopy(module)
+    fitted(module, callback, callbacks=[Layer()], max_epochs=2, num_sanity_val_steps=1)
+    assert Watch.validated == 3
+    assert len(seen) == 6
+    for dropped in seen:
+        assert dropped.p_eb.shape == (4, 12)
+        assert (dropped.p_eb.sum(1) > 0).any()
+        assert not dropped.keep.all()
+    assert not same_weights(module, before, atol=1e-4)
+    assert restored(module)
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt], ids=lambda error: error.__name__)
 @pytest.mark.parametrize("where", ["forward", "step", "backward", "epoch end"])
 def test_an_exception_in_training_leaves_the_model_as_it_was(error, where):
@@ -385,6 +448,45 @@ def test_copies_and_pickles_of_the_callback_are_free_of_the_run():
         fitted(callback=twin)
 
 
+class WrapsTheStep(pl.Callback):
+    """Somebody else's, which is undone after ours although it was put around it."""
+
+    def setup(self, trainer, module, stage):
+        self.own, inner = module.__dict__.get("training_step"), module.training_step
+        module.training_step = lambda *args: inner(*args)
+
+    def teardown(self, trainer, module, stage):
+        del module.training_step
+        if self.own is not None:
+            module.training_step = self.own
+
+
+def test_a_step_that_others_wrapped_is_a_plain_one_after_fit():
+    module, spy = Module(), Spy()
+    fitted(module, callbacks=[WrapsTheStep()], spy=spy)
+    assert all(seen is not None for seen in spy.seen)
+    plain = copy.deepcopy(module)
+    for each in (module, plain):
+        trainer(callbacks=[SeedAtStart()]).fit(each)
+    assert same_weights(module, plain)
+    fitted(module)
+    assert type(module.net.drop) is nn.Dropout
+
+
+def test_a_pickle_of_the_model_in_training_is_one_of_the_plain_model():
+    class Pickle(pl.Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            self.found = pickle.dumps(module)
+
+    save = Pickle()
+    fitted(callbacks=[save])
+    assert b"Trainer" not in save.found
+    module = pickle.loads(save.found)  # noqa: S301
+    assert module.training_step.__self__ is module
+    assert type(module.net.drop) is nn.Dropout
+    fitted(module)
+
+
 # ------------------------------------------------------------------------------------------- annealing, logs
 
 
@@ -409,6 +511,27 @@ def test_gamma_auto_reaches_the_rate_at_the_end_of_the_run():
     fitted(callback=ExcitationDropout("net.drop", gamma="auto"), spy=spy, max_epochs=4)
     assert spy.rates[1] == pytest.approx(curriculum_drop_rate(1, 0.5, 10 / 12))
     assert spy.rates[-1] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_gamma_auto_is_that_of_each_run_of_a_callback():
+    callback = ExcitationDropout("net.drop", gamma="auto")
+    for settings, steps in (({"max_epochs": 1}, 3), ({"max_epochs": 4}, 12), ({"max_steps": 5}, 5)):
+        spy = Spy()
+        fitted(callback=callback, spy=spy, **{"max_epochs": -1, **settings})
+        assert spy.rates == pytest.approx([curriculum_drop_rate(t, 0.5, 10 / steps) for t in range(steps)])
+
+
+def test_gamma_auto_counts_all_steps_that_a_model_takes_by_itself():
+    spy = Spy()
+    callback = ExcitationDropout("net.drop", gamma="auto")
+    fitted(Manual(), callback, spy, max_epochs=4, limit_val_batches=0)
+    # Two steps in each of 12 batches.
+    assert spy.rates == pytest.approx([curriculum_drop_rate(t, 0.5, 10 / 24) for t in range(0, 24, 2)])
+
+
+def test_gamma_auto_needs_an_end_of_the_run():
+    with pytest.raises(ValueError, match="gamma='auto' needs a run of known length"):
+        fitted(callback=ExcitationDropout("net.drop", gamma="auto"), max_epochs=-1)
 
 
 class Log(pl.loggers.logger.DummyLogger):
@@ -438,9 +561,36 @@ def test_evidence_that_does_not_reach_the_layer_is_reported_once():
             super().__init__()
             nn.init.zeros_(self.fc3.weight)
 
-    with pytest.warns(UserWarning, match="100% of the evidence") as caught:
-        fitted(Module(ZeroHead(), lr=0.0), logger=Log(), log_every_n_steps=1)
-    assert len([w for w in caught if "of the evidence" in str(w.message)]) == 1
+    # Also without a logger, and before it is time to log.
+    for log, settings in ((True, {"logger": Log(), "log_every_n_steps": 1}), (True, {}), (False, {})):
+        with pytest.warns(UserWarning, match="100% of the evidence") as caught:
+            fitted(Module(ZeroHead(), lr=0.0), ExcitationDropout("net.drop", log=log), **settings)
+        assert len([w for w in caught if "of the evidence" in str(w.message)]) == 1
+
+
+def test_a_batch_without_any_label_has_no_statistics():
+    x, y = data(8)
+    ignored = torch.full((4,), -1)
+
+    class Loss(Module):
+        def training_step(self, batch, batch_idx):
+            return F.cross_entropy(self(batch[0]), batch[1].clamp(min=0))
+
+    log = Log()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*of the evidence")
+        loaders = [DataLoader([(x[:4], ignored), (x[4:], y[4:])], batch_size=None)]
+        fitted(Loss(), loaders=loaders, logger=log, log_every_n_steps=1)
+    first, second = (metrics for _, metrics in log.found if "excitation_dropout/net.drop/p" in metrics)
+    assert "excitation_dropout/net.drop/lost_mass" not in first
+    assert float(second["excitation_dropout/net.drop/lost_mass"]) < 0.9
+
+
+def test_statistics_are_metrics_of_the_trainer_without_a_logger():
+    run = trainer(callbacks=[ExcitationDropout("net.drop")], limit_val_batches=0)
+    run.fit(Module())
+    assert run.callback_metrics["excitation_dropout/net.drop/p"] == 0.5
+    assert 0 < run.callback_metrics["excitation_dropout/net.drop/peak_p_eb"] <= 1
 
 
 def test_logging_can_be_switched_off():
@@ -458,6 +608,13 @@ def test_a_layer_that_never_runs_is_reported_once():
     with pytest.warns(UserWarning, match="did not run with gradients") as caught:
         fitted(Module(Unused()), ExcitationDropout(["net.drop", "net.unused"]))
     assert len([w for w in caught if "did not run" in str(w.message)]) == 1
+
+
+def test_a_layer_in_evaluation_mode_is_reported():
+    module = Module()
+    module.on_train_start = module.eval
+    with pytest.warns(UserWarning, match="'net.drop' is in evaluation mode in the training step"):
+        fitted(module)
 
 
 # ------------------------------------------------------------------------------------------------ interplay
@@ -565,30 +722,77 @@ def test_a_run_goes_on_from_its_checkpoint_with_and_without_the_callback(tmp_pat
         run([ExcitationDropout("net.drop", gamma=0.9)], 2, path)
 
 
-@pytest.mark.parametrize("finder", [LearningRateFinder, BatchSizeFinder], ids=lambda kind: kind.__name__)
-def test_tuners_train_with_dropout_and_leave_it_in_place(finder, tmp_path):
-    armed = []
+@pytest.mark.parametrize(
+    "settings",
+    [{"target": "predicted"}, {"unit": "channel"}, {"max_scale": 5.0}, {"strict": False}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_to_go_on_with_other_settings_is_reported(settings):
+    state = ExcitationDropout("net.drop", **settings).state_dict()
+    ((name, value),) = settings.items()
+    with pytest.warns(UserWarning, match=f"than the checkpoint's {name}={value!r}"):
+        ExcitationDropout("net.drop").load_state_dict(state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ExcitationDropout("net.drop", **settings).load_state_dict(state)
 
-    class Watch(Module):
-        batch_size = 2
+
+class Late(Module):
+    """Makes its network in ``configure_model``."""
+
+    def __init__(self):
+        super().__init__(nn.Identity())
+        self.net = None
+
+    def configure_model(self):
+        if self.net is None:
+            self.net = Net()
+
+
+class InSetup(Module):
+    """Makes its network in ``setup``, in the place of another."""
+
+    def setup(self, stage):
+        self.net = Net()
+
+
+@pytest.mark.parametrize("kind", [Module, Late, InSetup], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("finder", [LearningRateFinder, BatchSizeFinder], ids=lambda kind: kind.__name__)
+def test_tuners_train_with_dropout_and_leave_it_in_place(finder, kind, tmp_path):
+    armed, tuned, rates = [], [], []
+
+    class Watch(kind):
+        batch_size = 4
 
         def training_step(self, batch, batch_idx):
             armed.append((self.net.drop.is_armed, len(self.trainer.callbacks)))
+            is_tuning = len(self.trainer.callbacks) < 2
+            (tuned if is_tuning else rates).append((self.trainer.global_step, self.net.drop.p))
             return super().training_step(batch, batch_idx)
 
         def train_dataloader(self):
             return loader(batch_size=self.batch_size)
 
     settings = (
-        {"num_training_steps": 4} if finder is LearningRateFinder else {"max_trials": 2, "steps_per_trial": 1}
+        {"num_training_steps": 4}
+        if finder is LearningRateFinder
+        else {"init_val": 4, "max_trials": 1, "steps_per_trial": 3}
     )
     module = Watch()
     run = trainer(
-        tmp_path, callbacks=[ExcitationDropout("net.drop"), finder(**settings)], enable_checkpointing=True
+        tmp_path,
+        max_epochs=2,
+        callbacks=[ExcitationDropout("net.drop", gamma="auto"), finder(**settings)],
+        enable_checkpointing=True,
     )
     run.fit(module)
     assert all(is_armed for is_armed, _ in armed)
     assert len({n for _, n in armed}) > 1  # the tuner trained without the Trainer's callbacks
+    assert len(tuned) >= 3
+    assert len(rates) == 6
+    # Six steps are the run; the tuner's own limits are not.
+    for step, rate in tuned + rates:
+        assert rate == pytest.approx(curriculum_drop_rate(step, 0.5, 10 / 6))
     assert restored(module)
 
 
@@ -599,19 +803,14 @@ def test_fast_dev_run_and_the_sanity_check():
         assert spy.seen[0] is not None
 
 
-def test_layers_made_by_configure_model_are_found():
-    class Late(Module):
-        def __init__(self):
-            super().__init__(nn.Identity())
-            self.net = None
-
-        def configure_model(self):
-            if self.net is None:
-                self.net = Net()
-
-    spy = Spy()
-    fitted(Late(), spy=spy)
-    assert spy.seen[0] is not None
+@pytest.mark.parametrize("kind", [Late, InSetup], ids=lambda kind: kind.__name__)
+def test_layers_that_hooks_make_are_found(kind):
+    spy, module = Spy(), kind()
+    fitted(module, spy=spy)
+    assert all(seen is not None for seen in spy.seen)
+    assert restored(module)
+    with pytest.raises(ValueError, match=r"no module named 'net.dorp'"):
+        fitted(kind(), ExcitationDropout("net.dorp"))
 
 
 def test_a_compiled_module_trains_through_a_head_and_warns_without_one():
@@ -688,6 +887,7 @@ def _worker(rank, port, results):
         ("default", {}, Module),
         ("static graph", {"static_graph": True}, InnerCall),
         ("unused", {"find_unused_parameters": True}, Manual),
+        ("made in setup", {}, InSetup),
     ):
         torch.manual_seed(0)
         made, spy = module(), Spy()
@@ -716,7 +916,7 @@ def test_two_processes_keep_the_same_weights_and_measure_their_own_examples(tmp_
         _worker, (free_port(), str(tmp_path)), nprocs=2, start_method="spawn"
     )
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-    for name in ("default", "static graph", "unused"):
+    for name in ("default", "static graph", "unused", "made in setup"):
         a, b = first[name], second[name]
         assert a["restored"]
         assert all(torch.equal(a["weights"][key], b["weights"][key]) for key in a["weights"])
@@ -782,6 +982,20 @@ def test_the_callbacks_belong_to_the_lightning_that_the_process_uses_or_to_both(
     assert result.stdout.strip().endswith("trained"), result.stderr[-2000:]
 
 
+def test_the_callbacks_belong_to_both_if_they_are_imported_first():
+    pytest.importorskip("lightning", reason="the package lightning is not installed")
+    code = (
+        "import lightning_callbacks as ours, lightning.pytorch as lp, pytorch_lightning as pl\n"
+        "for name in ours.__all__:\n"
+        "    assert issubclass(getattr(ours, name), lp.Callback), name\n"
+        "    assert issubclass(getattr(ours, name), pl.Callback), name\n"
+    )
+    folder = Path(__file__).parents[2]
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
 # ------------------------------------------------------------------------------------------------- settings
 
 
@@ -800,6 +1014,21 @@ def test_the_callbacks_belong_to_the_lightning_that_the_process_uses_or_to_both(
 def test_settings_that_make_no_sense_are_an_error_at_once(settings, message):
     with pytest.raises(ValueError, match=message):
         ExcitationDropout("net.drop", **settings)
+
+
+@pytest.mark.parametrize(
+    ("layers", "error", "message"),
+    [
+        (nn.Dropout(), TypeError, "not as Dropout; pass its name"),
+        (["net.drop", nn.Linear(2, 3)], TypeError, "not as Linear; pass its name"),
+        (None, TypeError, "not as NoneType"),
+        ([], ValueError, "no layer is named"),
+    ],
+)
+@pytest.mark.parametrize("kind", [ExcitationDropout, CurriculumDropout], ids=lambda kind: kind.__name__)
+def test_layers_without_names_are_an_error_at_once(kind, layers, error, message):
+    with pytest.raises(error, match=message):
+        kind(layers)
 
 
 def test_a_name_that_does_not_exist_is_an_error_before_training():

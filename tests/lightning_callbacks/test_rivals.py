@@ -7,6 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from dropout_modules import Module, Net, data, loader, trainer
+from pytorch_lightning.callbacks import LearningRateFinder
 from torch import nn
 
 from captum_ext.dropout import (
@@ -87,6 +88,81 @@ def test_only_dropout_layers_have_a_rate():
         trainer(callbacks=[CurriculumDropout("net.fc1")]).fit(Module())
 
 
+def test_the_automatic_speed_is_that_of_each_run():
+    callback = CurriculumDropout("net.drop", gamma="auto")
+    for max_epochs in (1, 4):
+        rates, steps = Rates(), 3 * max_epochs
+        trainer(callbacks=[callback, rates], max_epochs=max_epochs).fit(Module())
+        assert rates.seen == pytest.approx([curriculum_drop_rate(t, 0.5, 10 / steps) for t in range(steps)])
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_a_layer_that_drops_nothing_or_everything_has_no_curriculum(p):
+    module = Module()
+    module.net.drop.p = p
+    with pytest.raises(ValueError, match=f"'net.drop' has the drop rate {p}, .*pass p="):
+        trainer(callbacks=[CurriculumDropout("net.drop")]).fit(module)
+    rates = Rates()
+    trainer(callbacks=[CurriculumDropout("net.drop", p=0.4, gamma=1.0), rates]).fit(module)
+    assert rates.seen == pytest.approx([curriculum_drop_rate(t, 0.4, 1.0) for t in range(3)])
+    assert module.net.drop.p == p
+
+
+def test_one_layer_cannot_follow_two_curricula():
+    module = Module()
+    with pytest.raises(ValueError, match=r"'net.drop' is set by another CurriculumDropout"):
+        trainer(callbacks=[CurriculumDropout("net.drop"), CurriculumDropout("net.drop", p=0.9)]).fit(module)
+    trainer(callbacks=[CurriculumDropout("net.drop")]).fit(module)
+    assert module.net.drop.p == 0.5
+
+
+def test_a_curriculum_in_a_compiled_part_of_the_model_is_reported_once():
+    torch.compiler.reset()
+    module = Module()
+    module.net = torch.compile(module.net, backend="eager")
+    with pytest.warns(UserWarning, match="the model is compiled") as caught:
+        trainer(callbacks=[CurriculumDropout("net.drop")], limit_val_batches=0).fit(module)
+    assert len([w for w in caught if "the model is compiled" in str(w.message)]) == 1
+    torch.compiler.reset()
+
+
+class InSetup(Module):
+    """Makes its network in ``setup``, in the place of another."""
+
+    def setup(self, stage):
+        self.net = Net()
+
+
+class Late(Module):
+    """Makes its network in ``configure_model``."""
+
+    def __init__(self):
+        super().__init__(nn.Identity())
+        self.net = None
+
+    def configure_model(self):
+        if self.net is None:
+            self.net = Net()
+
+
+@pytest.mark.parametrize("kind", [InSetup, Late], ids=lambda kind: kind.__name__)
+def test_rates_are_set_in_layers_that_hooks_make_also_by_tuners(kind, tmp_path):
+    rates = []
+
+    class Watch(kind):
+        def training_step(self, batch, batch_idx):
+            rates.append((self.trainer.global_step, self.net.drop.p))
+            return super().training_step(batch, batch_idx)
+
+    callbacks = [CurriculumDropout("net.drop", gamma=0.3), LearningRateFinder(num_training_steps=4)]
+    module = Watch()
+    trainer(tmp_path, callbacks=callbacks, enable_checkpointing=True).fit(module)
+    assert len(rates) >= 6
+    for step, rate in rates:
+        assert rate == pytest.approx(curriculum_drop_rate(step, 0.5, 0.3))
+    assert module.net.drop.p == 0.5
+
+
 # ------------------------------------------------------------------------------------------------- adaptive
 
 
@@ -158,6 +234,28 @@ def test_the_callback_acts_in_training_and_in_evaluation_and_restores_the_model(
     assert type(module.net.drop) is nn.Dropout
     (scores,) = trainer(callbacks=[callback]).predict(Predicting(module.net), loader(n=4))
     assert torch.allclose(scores, module.net.above(torch.relu(z) * torch.sigmoid(z)), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [InSetup, Late], ids=lambda kind: kind.__name__)
+def test_layers_are_put_into_what_hooks_make_also_for_tuners(kind, tmp_path):
+    seen = []
+
+    class Watch(kind):
+        def training_step(self, batch, batch_idx):
+            seen.append(type(self.net.drop))
+            return super().training_step(batch, batch_idx)
+
+        def validation_step(self, batch, batch_idx):
+            seen.append(type(self.net.drop))
+
+    callbacks = [AdaptiveDropout("net.drop", "net.fc1"), LearningRateFinder(num_training_steps=4)]
+    module = Watch()
+    trainer(tmp_path, callbacks=callbacks, enable_checkpointing=True).fit(module)
+    trainer(callbacks=callbacks[:1]).validate(module, verbose=False)
+    assert len(seen) > 8
+    assert set(seen) == {AdaptiveDropoutLayer}
+    assert type(module.net.drop) is nn.Dropout
+    assert "training_step" not in vars(module)
 
 
 class Predicting(Module):
