@@ -20,8 +20,8 @@ class Around(Protocol):
     def before_step(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> None:
         """Called with the batch, which is on its device."""
 
-    def after_step(self, completed: bool) -> None:
-        """Called at the end, also of a step that raised an exception."""
+    def after_step(self, completed: bool, result: Any) -> None:
+        """Called at the end with what the step returned; also of a step that raised an exception."""
 
 
 def act_around(module: LightningModule, around: Around) -> TrainingStep:
@@ -49,7 +49,7 @@ class TrainingStep:
         if not self.around or not self._module.trainer.training:
             return self.__wrapped__(*args, **kwargs)
         batch = args[0] if args else kwargs.get("batch")
-        completed = False
+        completed, result = False, None
         try:
             for around in self.around:
                 around.before_step(self._module.trainer, self._module, batch)
@@ -58,7 +58,7 @@ class TrainingStep:
             return result
         finally:
             for around in self.around:
-                around.after_step(completed)
+                around.after_step(completed, result)
 
     def leave(self, around: Around) -> None:
         """Call it no longer; after the last, put back what was there, unless others wrapped this since."""

@@ -110,5 +110,5 @@ class AdaptiveDropout(Callback):
         """Put the layers in if a tuner trains, which is before ``on_fit_start``."""
         self._attach(pl_module)
 
-    def after_step(self, completed: bool) -> None:
+    def after_step(self, completed: bool, result: Any) -> None:
         """Leave them in."""

@@ -141,7 +141,7 @@ class CurriculumDropout(Callback):
                 stacklevel=2,
             )
 
-    def after_step(self, completed: bool) -> None:
+    def after_step(self, completed: bool, result: Any) -> None:
         """Leave the rates until the next step."""
 
     def on_train_batch_end(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
@@ -15,6 +15,7 @@ from captum_ext.dropout import (
     find_scores,
 )
 from captum_ext.dropout.attach import Head
+from captum_ext.dropout.consumed import weight_above
 from captum_ext.dropout.layer import Unit
 from captum_ext.dropout.rescale import Rescale
 from captum_ext.dropout.targets import OutputFn
@@ -127,6 +128,7 @@ class ExcitationDropout(Callback):
         self._step: TrainingStep | None = None
         self._rates: dict[str, float] = {}
         self._has_measured: set[str] = set()
+        self._has_checked: set[str] = set()
         self._has_warned: set[str] = set()
 
     @property
@@ -165,6 +167,7 @@ class ExcitationDropout(Callback):
             refuse_sharded_models(trainer, type(self).__name__)
             self._detach()
             self._has_measured.clear()
+            self._has_checked.clear()
             self.schedule.begin(trainer)
             if not makes_layers_late(pl_module):
                 self._attach(pl_module)
@@ -199,6 +202,8 @@ class ExcitationDropout(Callback):
             self.strict,
         )
         self._rates = {name: layer.p for name, layer in self._attachment.layers.items()}
+        for layer in self._attachment.layers.values():
+            layer.has_run = True  # that it does not is told here, by its name
         return self._attachment
 
     def _detach(self) -> None:
@@ -224,13 +229,29 @@ class ExcitationDropout(Callback):
         elif targets is not None:
             raise TypeError(f"target_fn must return a tensor of labels or None, got {type(targets).__name__}")
 
-    def after_step(self, completed: bool) -> None:
+    def after_step(self, completed: bool, result: Any) -> None:
         """Disarm them."""
         if self._attachment is not None:
             was_armed = any(layer.is_armed for layer in self._attachment.layers.values())
             self._attachment.disarm()
             if was_armed and completed:
                 self._warn_of_idle_layers(self._attachment)
+                self._refuse_features(self._attachment, result)
+
+    def _refuse_features(self, attachment: Attachment, result: Any) -> None:
+        loss = result.get("loss") if isinstance(result, Mapping) else result
+        for name, layer in attachment.layers.items():
+            if layer.scores_number is None or name in self._has_checked or not isinstance(loss, Tensor):
+                continue
+            self._has_checked.add(name)
+            weight = weight_above(loss, layer.scores_number)
+            if weight is not None:
+                raise RuntimeError(
+                    f"what was taken for the class scores above layer {name!r} meets further weights, "
+                    f"{tuple(weight.shape)}, on its way to the loss, so it is features, whose number k says "
+                    "nothing of class k. Have training_step call the whole network as one module, self(x), "
+                    "or say where the scores are with output_fn="
+                )
 
     def _warn_of_idle_layers(self, attachment: Attachment) -> None:
         for name, layer in attachment.layers.items():

@@ -160,6 +160,65 @@ class TwoParts(pl.LightningModule):
     train_dataloader = Module.train_dataloader
 
 
+class PartByPart(Module):
+    """The whole network, called part by part."""
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        net = self.net
+        return {"loss": F.cross_entropy(net.head(net.backbone(x)), y)}
+
+
+class Parts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(5, 12), nn.ReLU(), nn.Dropout(0.5), nn.Linear(12, 9))
+        self.head = nn.Sequential(nn.ReLU(), nn.Linear(9, 4))
+
+    def forward(self, x):
+        return self.head(self.backbone(x))
+
+
+class WithFeatures(Module):
+    """A network that returns features and scores, in this order."""
+
+    def forward(self, x):
+        return self.net(x)[1]
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        return F.cross_entropy(self.net(x)[1], y)
+
+
+class FeaturesAndScores(Parts):
+    def forward(self, x):
+        features = self.backbone(x)
+        return features, self.head(features)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("module", [PartByPart(Parts()), WithFeatures(FeaturesAndScores())])
+def test_features_are_not_taken_for_scores(module, precision):
+    callback = ExcitationDropout("net.backbone.2")
+    with pytest.raises(RuntimeError, match="so it is features"):
+        fitted(copy.deepcopy(module), callback, precision=precision)
+
+
+def test_scores_that_the_user_names_are_taken_as_they_are():
+    class Scores(FeaturesAndScores):
+        def forward(self, x):
+            return super().forward(x)[1]
+
+    torch.manual_seed(0)
+    module, spy = WithFeatures(FeaturesAndScores()), Spy("net.backbone.2")
+    twin = Scores().eval()
+    twin.load_state_dict(module.net.state_dict())
+    x, y = next(iter(loader()))
+    expected = LayerExcitationBackprop(twin, "backbone.2").attribute(x, target=y)
+    fitted(module, ExcitationDropout("net.backbone.2", output_fn=lambda output: output[1]), spy=spy)
+    assert torch.allclose(spy.seen[0].p_eb, expected, atol=1e-5)
+
+
 class Manual(Module):
     def __init__(self):
         super().__init__()
