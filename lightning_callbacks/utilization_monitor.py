@@ -174,11 +174,6 @@ class UtilizationMonitor(Observer):
 
     # Where the trainer calls
 
-    @property
-    def state_key(self) -> str:
-        """Tells several of these callbacks apart, by their keys; Lightning refuses two with one key."""
-        return f"{type(self).__qualname__}[key={self.key}]"
-
     def state_dict(self) -> dict[str, Any]:
         """The weights of ``filters`` at the start of ``fit``."""
         return {"reference": self._reference}

@@ -152,7 +152,7 @@ def draw(outcomes: Outcomes, rate: float, folder: Path) -> dict[Path, str]:
         axes.set_title(name, fontsize="medium")
     for axes in grid[:, 0]:
         axes.set_ylabel("probability of the true class")
-    grid.flat[0].legend(fontsize="small")
+    grid.flat[3].legend(fontsize="small")
     captions[_save(figure, folder / "compression.png")] = (
         "Probability of the true class as units are switched off"
     )
