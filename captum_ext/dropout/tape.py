@@ -172,13 +172,13 @@ class Tape(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        tensors = each_tensor(args) + each_tensor(kwargs)
-        if all(self._slot_of(tensor) is None for tensor in tensors) or func in OF_SHAPE:
-            return self._run_beside(func, args, kwargs, tensors)
         if func.__name__ == "__get__":  # attributes: of interest if they are tensors, as x.T is
             result = func(*args, **kwargs)
             if not isinstance(result, Tensor):
                 return result
+        tensors = each_tensor(args) + each_tensor(kwargs)
+        if all(self._slot_of(tensor) is None for tensor in tensors) or func in OF_SHAPE:
+            return self._run_beside(func, args, kwargs, tensors)
         return self._run_and_note(func, args, kwargs)
 
     def _run_beside(

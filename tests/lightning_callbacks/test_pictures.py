@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from captum_ext.visualization import overlay
 from captum_ext.visualization.timeline import LEFT
@@ -155,7 +156,10 @@ def test_long_names_are_cut_and_the_probability_is_not(is_clip):
     cut, short = title("class name " * 30), title("b")
     (ink, last), (want, _) = end(cut[:, -LINE:]), end(short[:, -LINE:])
     assert last < cut.shape[2] - MARGIN  # nothing runs out of the picture
-    assert torch.equal(ink.any(0).any(0), want.any(0).any(0))
+    columns, wanted = ink.any(0).any(0), want.any(0).any(0)
+    # Letters behind others may lie a fraction of a pixel further on.
+    for these, those in ((columns, wanted), (wanted, columns)):
+        assert not (these & ~F.max_pool1d(those[None].float(), 3, 1, 1)[0].bool()).any()
     assert torch.equal(cut[:, : MARGIN // 2 + LINE], short[:, : MARGIN // 2 + LINE])
 
 
