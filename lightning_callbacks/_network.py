@@ -15,9 +15,10 @@ from lightning_callbacks._lightning import MisconfigurationException
 
 __all__ = ["Scores", "goes_into_relus", "outputs_of", "scores_with"]
 
-# What autograd calls operations that commute with a ReLU: new shapes, copies, maxima.
-_SHAPES = ("View", "UnsafeView", "ReshapeAlias", "Permute", "Transpose", "Squeeze", "Unsqueeze")
-_COMMUTING = (*_SHAPES, "Clone", "ToCopy", "MaxPool", "AdaptiveMaxPool")
+# What autograd calls operations that commute with a ReLU: new shapes, parts, copies, maxima.
+_SHAPES = ("View", "UnsafeView", "ReshapeAlias", "Permute", "Transpose", "Squeeze", "Unsqueeze", "Expand")
+_PARTS = ("Split", "Slice", "Select", "Index", "Cat", "ConstantPad")
+_COMMUTING = (*_SHAPES, *_PARTS, "Clone", "ToCopy", "MaxPool", "AdaptiveMaxPool")
 
 
 class Scores(nn.Module):
@@ -128,6 +129,13 @@ def goes_into_relus(network: nn.Module, x: Tensor, module: nn.Module) -> bool:
         for reader in readers[todo.pop()]:
             if reader.name().startswith(_COMMUTING):
                 todo.append(reader)
-            elif not reader.name().startswith("Relu"):
+            elif not _is_relu(reader):
                 return False
     return bool(starts)
+
+
+def _is_relu(node: Node) -> bool:
+    """Whether an operation is a ReLU, as it is or cut off above."""
+    if node.name().startswith(("Hardtanh", "Clamp")):
+        return getattr(node, "_saved_min_val", getattr(node, "_saved_min", None)) == 0
+    return node.name().startswith("Relu")

@@ -50,7 +50,9 @@ class Observer(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Warn if nothing was ever logged."""
-        if stage != "predict" and not self._has_logged:
+        # Tuners stop runs before their first epoch ends.
+        is_early = stage == "fit" and not trainer.fit_loop.epoch_progress.current.completed
+        if stage != "predict" and not self._has_logged and not is_early:
             rank_zero_warn(f"{type(self).__name__} has logged nothing: {self._why_nothing(trainer, stage)}")
 
     def _is_due(self, trainer: Trainer) -> bool:
@@ -62,7 +64,7 @@ class Observer(Callback):
         if self._was_due:
             return "the first data loader gave no example that counts; those with a negative label do not"
         if not sum(trainer.num_test_batches if stage == "test" else trainer.num_val_batches):
-            return "there were no validation batches; it needs a validation data loader"
+            return "there were no validation batches (no data loader for them, or limit_val_batches=0)"
         return (
             f"no validation fell on an epoch that is due (every_n_epochs={self.every_n_epochs}, and of the "
             f"Trainer check_val_every_n_epoch={trainer.check_val_every_n_epoch})"

@@ -116,7 +116,7 @@ def _check_axes(inputs: Tensor, layout: Layout) -> None:
             f"inputs must be images (N, C, H, W) or clips (N, C, T, H, W), got {shape}; input_fn says where "
             f"they are in the batch"
         )
-    if inputs.dim() == 4 and shape[1] > 4 and shape[3] in (1, 3):
+    if inputs.dim() == 4 and shape[1] > 4 and shape[3] == 3:
         raise ValueError(
             f"images of the shape {shape} seem to have their channels last; the axes (N, C, H, W) are "
             f"needed: input_fn=lambda batch: batch[0].movedim(-1, 1), and a model that takes these"

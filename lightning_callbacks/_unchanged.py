@@ -29,7 +29,8 @@ def unchanged(module: nn.Module) -> Iterator[None]:
     flags = [(part, part.training) for part in module.modules()]
     tables = [(found, dict(found)) for part in module.modules() for found in _tables(part)]
     buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
-    metrics = [(part, _attributes(part)) for part in module.modules() if isinstance(part, Metric)]
+    with torch.inference_mode(False):  # they are updated in place when this is over
+        metrics = [(part, _attributes(part)) for part in module.modules() if isinstance(part, Metric)]
     parameters = [(p, p.grad, p.requires_grad) for p in module.parameters()]
     devices = sorted({p.device.index for p, *_ in parameters if p.device.type == "cuda"})
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002

@@ -47,7 +47,8 @@ def attach(
     clean run is recorded and measured by Excitation Backprop; other dropouts do nothing in it and batch norm
     does not move its running statistics. The second run is trained. Both take whatever way the code of the
     model takes in the first. The mask takes one random number per unit; what draws random numbers without
-    looking at the layer's values runs once, before that.
+    looking at the layer's values runs once, before that. Where one of the layers is behind a module inside of
+    compiled code, all that torch has compiled is compiled again, when they are put in and when they go.
 
     Args:
         model (nn.Module): the model.
@@ -134,7 +135,8 @@ class Attachment:
         self._swaps: list[Swap] = []
         self._watched: list[tuple[nn.Module, ExcitationDropoutLayer]] = []
         self._eager = Eager()
-        self._model, self._names = model, list(names)
+        self._model: nn.Module | None = model
+        self._names = list(names)
         layers: dict[str, ExcitationDropoutLayer] = {}
         try:
             for name in names:
@@ -164,7 +166,7 @@ class Attachment:
         armed = Armed(targets, self._output_fn)
         for layer in self.layers.values():
             layer.set_armed(armed)
-        if self._watched and is_compiled(self._model, self._names):
+        if self._watched and self._model is not None and is_compiled(self._model, self._names):
             self._run_eagerly()
 
     def disarm(self) -> None:
@@ -181,10 +183,11 @@ class Attachment:
         for module, layer in self._watched:
             frames.unwatch(module, layer)
         self._watched.clear()
-        if any(swap.is_behind for swap in self._swaps):
+        if self._model is not None and any(swap.is_behind for swap in self._swaps):
             _forget_compiled(self._model, self._names)
         while self._swaps:
             self._swaps.pop().undo()
+        self._model = None
 
     def _run_eagerly(self) -> None:
         self._eager.begin()

@@ -11,7 +11,7 @@ _SAME_NUMBERS = tuple(f"{name}Backward0" for name in ("T", "Transpose", "Permute
 
 
 def weight_above(loss: Tensor, scores: int) -> Tensor | None:
-    """A matrix that scores meet on their way to the loss, if there is one: then they are no scores.
+    """A matrix that scores meet on every way to the loss, if there is one: then they are no scores.
 
     Nodes are numbered in the order in which they ran, so that only those from the scores on are looked at.
 
@@ -20,21 +20,22 @@ def weight_above(loss: Tensor, scores: int) -> Tensor | None:
         scores (int): number of the node of autograd's graph that computed the scores.
 
     Returns:
-        Tensor or None: a weight of at least two axes that is an argument, as it is, transposed or cast, of an
-        operation between the scores and the loss.
+        Tensor or None: a weight with at least two axes that is an argument, as it is, transposed or cast, of
+        an operation between the scores and the loss; None if there is a way without any.
     """
-    nodes = _younger(loss.grad_fn, scores)
-    of_scores: set[Node] = set()
-    for node in sorted(nodes, key=lambda node: node._sequence_nr()):
+    met: Tensor | None = None
+    free: set[Node] = set()  # nodes that the scores reach without meeting a weight
+    for node in sorted(_younger(loss.grad_fn, scores), key=lambda node: node._sequence_nr()):
         children = [child for child, _ in node.next_functions if child is not None]
         if node._sequence_nr() == scores:
-            of_scores.add(node)
-        elif any(child in of_scores for child in children):
-            of_scores.add(node)
-            for weight in map(_weight, children):
-                if weight is not None:
-                    return weight
-    return None
+            free.add(node)
+        elif any(child in free for child in children):
+            weights = [weight for weight in map(_weight, children) if weight is not None]
+            if weights:
+                met = weights[0]
+            else:
+                free.add(node)
+    return None if loss.grad_fn in free else met
 
 
 def _younger(node: Node | None, number: int) -> set[Node]:
@@ -55,4 +56,5 @@ def _weight(node: Node) -> Tensor | None:
     while node.name() in _SAME_NUMBERS and node.next_functions[0][0] is not None:
         node = node.next_functions[0][0]
     weight: Tensor | None = getattr(node, "variable", None)
-    return weight if weight is not None and weight.dim() > 1 else None
+    # A bias or a factor may have axes of size 1.
+    return weight if weight is not None and sum(size > 1 for size in weight.shape) > 1 else None

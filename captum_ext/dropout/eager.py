@@ -11,6 +11,8 @@ __all__ = ["Eager", "is_in_compiled_code"]
 
 _wanting: set[int] = set()
 _stance = ExitStack()
+_WRAPPERS = {"compile_wrapper": True, "_fn": False}
+"""Functions of dynamo around what is compiled, and around what is not to be."""
 
 
 class Eager:
@@ -32,12 +34,12 @@ class Eager:
 
 def is_in_compiled_code() -> bool:
     """Whether the caller was called by a compiled module or function, which does not run eagerly."""
-    if _wanting or "torch._dynamo" not in sys.modules:
+    dynamo = sys.modules.get("torch._dynamo.eval_frame")
+    if dynamo is None or dynamo._stance.stance == "force_eager":
         return False
     frame = sys._getframe(1)
     while frame is not None:
-        code = frame.f_code
-        if code.co_name == "compile_wrapper" and code.co_filename.endswith("eval_frame.py"):
-            return True
+        if frame.f_code.co_filename == dynamo.__file__ and frame.f_code.co_name in _WRAPPERS:
+            return _WRAPPERS[frame.f_code.co_name]
         frame = frame.f_back  # type: ignore[assignment]
     return False

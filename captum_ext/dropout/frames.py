@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from captum_ext.dropout.layer import ExcitationDropoutLayer
 __all__ = ["abort", "reach", "through_head", "unwatch", "watch"]
 
+_PATIENCE = 10
+"""Passes in which a layer may rest, as one of several branches, before a warning says so."""
 _NO_ANCESTOR = (
     "an Excitation Dropout layer ran outside of the network that it was attached to, or that network was not "
     "called as a module: call self(x) rather than self.forward(x), attach to a module that contains what "
@@ -269,7 +271,7 @@ class _Hook:
 def _enter(module: nn.Module, watched: _Watched, _: Any) -> None:
     # Not asked whether a layer is in training: one behind a module learns of it when that module runs.
     if any(layer.is_armed and layer.head is None for layer in watched.layers):
-        if module.training and is_in_compiled_code():
+        if module.training and torch.is_grad_enabled() and is_in_compiled_code():
             raise RuntimeError(_COMPILED)
         stack = _running.stack
         stack.append(module)
@@ -295,12 +297,14 @@ def _leave(module: nn.Module, watched: _Watched, _: Any, output: Any) -> Any:
 
 def _warn_of_idle(layers: list[ExcitationDropoutLayer]) -> None:
     for layer in layers:
-        if layer.is_armed and layer.p > 0 and not layer.has_run:
-            layer.has_run = True
+        if not layer.is_armed or layer.p == 0 or layer.has_run:
+            continue
+        layer.idle_passes += 1
+        if layer.idle_passes == _PATIENCE:
             warnings.warn(
-                "the network ran in training, but one of its Excitation Dropout layers did not run with "
-                "gradients, so nothing was dropped there. Is its module used in this pass, in training mode, "
-                "and called as a module (not through its weights, as MultiheadAttention does with out_proj)?",
+                f"the network ran {_PATIENCE} times in training, but one of its Excitation Dropout layers "
+                "did not run with gradients, so nothing was dropped there. Is its module used, in training "
+                "mode, and called as a module (not through its weights, as MultiheadAttention does)?",
                 stacklevel=2,
             )
 

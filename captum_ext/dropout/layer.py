@@ -149,6 +149,7 @@ class ExcitationDropoutLayer(StandIn, nn.Dropout):
         """Begin with no target, measured nothing yet."""
         self.has_warned = False
         self.has_run = False
+        self.idle_passes = 0
         self.scores_number: int | None = None
         self.armed: Armed | None = None
         self.is_armed = False

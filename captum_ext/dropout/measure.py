@@ -42,7 +42,7 @@ def measure(tape: Tape, output: Any, sites: Sequence[Site]) -> tuple[list[Tensor
         scores = _scores(output, armed)
     if tape.slot(scores) is None or scores.grad_fn is None:
         raise ValueError(_UNREACHABLE)
-    if any(tape.slot(scores) == site.output for site in sites):
+    if any(tape.is_unchanged(site, scores) for site in sites):
         raise ValueError(
             "the Excitation Dropout layer is the last of the network: what it drops from are the scores, "
             "whose only evidence is the label itself; choose a layer below the classifier"

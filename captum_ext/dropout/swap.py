@@ -99,16 +99,16 @@ class Swap:
         self.layer = make(rate, isinstance(self._original, _CHANNELS))
         self.layer.train(self._original.training)
         self._hook = None
-        self._places: list[tuple[nn.Module, str]] = []
+        self._places: list[tuple[nn.Module, str, nn.Module]] = []
         if takes_place:
-            # One layer may go by several names.
+            # One layer may go by several names, and be compiled by itself.
             self._places = [
-                (parent, leaf)
+                (parent, leaf, child)
                 for parent in unwrap(model).modules()
                 for leaf, child in parent._modules.items()
-                if child is self._original
+                if leaf != "_orig_mod" and child is not None and unwrap(child) is self._original
             ]
-            for parent, leaf in self._places:
+            for parent, leaf, _ in self._places:
                 setattr(parent, leaf, self.layer)
             _TAKEN.add(self.layer)
             if isinstance(self.layer, StandIn):
@@ -129,9 +129,9 @@ class Swap:
             _TAKEN.discard(self._original)
             return
         self._original.train(self.layer.training)
-        for parent, leaf in self._places:
+        for parent, leaf, child in self._places:
             if getattr(parent, leaf, None) is self.layer:
-                setattr(parent, leaf, self._original)
+                setattr(parent, leaf, child)
 
 
 class _Follow:

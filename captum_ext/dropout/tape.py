@@ -352,6 +352,11 @@ class Tape(TorchFunctionMode):
         """Whether no other function mode was entered since the tape, or left instead of it."""
         return _get_current_function_mode() is self  # type: ignore[no-untyped-call]
 
+    def is_unchanged(self, site: Site, tensor: Tensor) -> bool:
+        """Whether a tensor of the clean pass is what a dropout layer returned, not written to since."""
+        written = (entry.outputs for entry in self._entries if isinstance(entry, _Call))
+        return self._slot_of(tensor) == site.output and not any(site.output in slots for slots in written)
+
     def slot(self, tensor: Tensor) -> int | None:
         """The number of a tensor of the clean pass."""
         return self._slot_of(tensor)

@@ -123,9 +123,10 @@ def _labels(labels: Tensor, scores: Tensor) -> Tensor:
         labels = labels.squeeze(-1)
     if labels.shape != shape:
         raise ValueError(_misfit(labels, scores, f"labels {tuple(shape)}"))
-    if labels.dtype == torch.bool:
+    if labels.dtype == torch.bool and scores.shape[1] != 2:
         raise TypeError(
-            f"labels {tuple(shape)} must be integers, got booleans; for two classes pass labels.long()"
+            f"labels {tuple(shape)} must be integers, got booleans, which tell two classes apart and not "
+            f"{scores.shape[1]}"
         )
     # On a GPU, looking would make the host wait; there torch's own assertion stops the run.
     if labels.device.type == "cpu" and labels.numel() and int(labels.max()) >= scores.shape[1]:

@@ -54,3 +54,24 @@ def test_a_loss_that_the_scores_do_not_reach_says_nothing():
     scores = head(below(x))
     loss = F.cross_entropy(nn.Linear(5, 3)(x), Y)
     assert weight_above(loss, numbered(scores)) is None
+
+
+def test_scores_that_also_reach_the_loss_without_weights_are_scores():
+    below, head, x = parts()
+    critic, second = nn.Linear(3, 2), nn.Linear(8, 3)
+    scale, shift = nn.Parameter(torch.ones(1, 1)), nn.Parameter(torch.zeros(1, 3))
+    scores = head(below(x))
+    number = numbered(scores)
+    direct = F.cross_entropy(scores, Y)
+    assert weight_above(direct + critic(scores.softmax(1)).mean(), number) is None
+    assert weight_above(direct + F.cross_entropy(second(torch.cat([scores, x], 1)), Y), number) is None
+    assert weight_above(F.cross_entropy(scores * scale + shift, Y), number) is None
+    assert weight_above(critic(scores.softmax(1)).mean(), number) is critic.weight
+
+
+def test_every_way_through_weights_is_found():
+    below, head, x = parts()
+    other = nn.Linear(8, 3)
+    features = below(x)
+    loss = F.cross_entropy(head(features), Y) + F.cross_entropy(other(features.relu()), Y)
+    assert weight_above(loss, numbered(features)) is not None

@@ -1,7 +1,9 @@
 """What happens at the edges of a training loop: evaluation between, Ctrl-C, other names, values kept."""
 
 import copy
+import gc
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -236,14 +238,70 @@ def test_a_layer_that_the_pass_leaves_out_is_reported_once():
             self.unused = nn.Dropout(0.5)
 
     net, x, y = made(Unused)
-    with attach(net, ["drop", "unused"]) as dropout:
-        dropout.arm(y)
-        with pytest.warns(UserWarning, match="did not run"):
+    with attach(net, ["drop", "unused"]) as dropout, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(12):
+            dropout.arm(y)
             net(x)
-        dropout.arm(y)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+    assert len(caught) == 1
+    assert "did not run" in str(caught[0].message)
+
+
+def test_branches_that_take_turns_are_no_reason_to_warn():
+    class Tasks(Net):
+        def build(self):
+            super().build()
+            self.task, self.others = 0, nn.ModuleList([nn.Dropout(0.5), nn.Dropout(0.5)])
+
+        def above(self, h, x):
+            return super().above(self.others[self.task](h), x)
+
+    net, x, y = made(Tasks)
+    with attach(net, ["others.0", "others.1"]) as dropout, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for step in range(12):
+            net.task = step % 2
+            dropout.arm(y)
             net(x)
+
+
+def test_a_detached_attachment_keeps_no_model_alive():
+    net, x, y = made(Net)
+    with attach(net, "drop") as dropout:
+        dropout.arm(y)
+        net(x).sum().backward()
+    gone = weakref.ref(net)
+    del net
+    gc.collect()
+    assert gone() is None
+    assert list(dropout.layers) == ["drop"]
+
+
+def test_a_sum_in_place_behind_the_layer_makes_it_no_last_layer():
+    class Summed(Net):
+        def build(self):
+            self.fc2 = nn.Linear(5, 12)
+
+        def above(self, h, x):
+            h += self.fc2(x)
+            return h
+
+    net, x, y = made(Summed)
+    with attach(net, "drop", rescale="none") as dropout:
+        dropout.arm(y)
+        scores = net(x)
+        expected = same_dropout(net, dropout.layers["drop"].last, x)
+    assert torch.allclose(scores, expected)
+
+
+def test_a_dropout_layer_that_is_compiled_by_itself_is_replaced_and_comes_back():
+    net = nn.Sequential(nn.Linear(5, 12), torch.compile(nn.Dropout(0.5), backend="eager"), nn.Linear(12, 4))
+    wrapper = net[1]
+    with attach(net, "1") as dropout:
+        dropout.arm(torch.tensor([0, 3, 1]))
+        net(torch.rand(3, 5))
+        assert dropout.layers["1"].last is not None
+    assert net[1] is wrapper
 
 
 # ------------------------------------------------------------------------------------------ fallback

@@ -398,6 +398,14 @@ def test_booleans_are_no_classes_but_several_labels_per_example():
         dropout.arm(y > 0)
         with pytest.raises(TypeError, match="booleans"):
             net(x)
+    with attach(net, "drop", output_fn=lambda scores: scores[:, :2]) as dropout:
+        dropout.arm(y > 0)
+        net(x)
+        last = dropout.layers["drop"].last.p_eb
+        dropout.arm((y > 0).long())
+        net(x)
+        assert torch.equal(last, dropout.layers["drop"].last.p_eb)
+    with attach(net, "drop") as dropout:
         several = F.one_hot(y, 4).bool() | F.one_hot((y + 1) % 4, 4).bool()
         torch.manual_seed(0)
         dropout.arm(several)
@@ -467,6 +475,22 @@ def test_a_compiled_caller_is_told_what_to_attach_to():
         dropout.arm(y)
         with pytest.raises(RuntimeError, match="attach to the compiled module itself"):
             compiled(x)
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("how", ["eager stance", "disabled", "without gradients"])
+def test_what_runs_eagerly_inside_of_compiled_code_is_no_compiled_caller(how):
+    torch._dynamo.reset()
+    net, x, y = made(Net, dtype=torch.float32)
+    called = torch._dynamo.disable(lambda x: net(x)) if how == "disabled" else net
+    compiled = torch.compile(lambda x: called(x), backend="eager")
+    stance = "force_eager" if how == "eager stance" else "default"
+    with attach(net, "drop") as dropout:
+        dropout.arm(y)
+        with torch.set_grad_enabled(how != "without gradients"), torch.compiler.set_stance(stance):
+            scores = compiled(x)
+        assert scores.shape == (len(x), 4)
+        assert (dropout.layers["drop"].last is None) == (how == "without gradients")
     torch._dynamo.reset()
 
 

@@ -22,6 +22,7 @@ from pytorch_lightning.strategies import (
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from saliency_toys import Broken, Spy, Toy, fit, inputs, loader, spy, trainer
 from torchmetrics import CatMetric, MeanMetric
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from captum_ext.attr import ExcitationBackprop
 from lightning_callbacks import SaliencyLogger, UtilizationMonitor
@@ -314,6 +315,19 @@ def test_buffers_metrics_and_what_forward_logs_are_those_of_the_run(tmp_path, ca
         return float(model.passes), model.mean.compute(), model.seen.compute().tolist(), logged
 
     assert course(callback) == course()
+
+
+def test_metrics_can_be_updated_in_place_after_a_validation(tmp_path):
+    class Confused(Toy):
+        def __init__(self):
+            super().__init__()
+            self.states = MulticlassConfusionMatrix(2)
+
+    model = Confused()
+    run = trainer(tmp_path, callbacks=[UtilizationMonitor("features.2", target="predicted")])
+    run.validate(model, loader(), verbose=False)
+    model.states.update(torch.tensor([0, 1]), torch.tensor([1, 1]))
+    assert model.states.compute().tolist() == [[0, 0], [1, 1]]
 
 
 def test_a_log_of_its_own_is_given_back():

@@ -11,6 +11,7 @@ from matplotlib import pyplot
 from PIL import Image
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.tuner import Tuner
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -338,7 +339,12 @@ class Normed(Toy):
 
 @pytest.mark.parametrize(
     ("layer", "activation"),
-    [("fc1", nn.functional.relu), ("norm", nn.functional.gelu), ("norm", nn.functional.leaky_relu)],
+    [
+        ("fc1", nn.functional.relu),
+        ("norm", nn.functional.gelu),
+        ("norm", nn.functional.leaky_relu),
+        ("norm", lambda z: z.clamp(min=-0.1)),
+    ],
 )
 def test_a_layer_with_no_relu_right_behind_it_cannot_be_rectified(tmp_path, layer, activation):
     run = trainer(tmp_path, callbacks=[UtilizationMonitor(layer, rectify=True)])
@@ -374,8 +380,18 @@ def test_shapes_and_maxima_before_the_relu_are_no_obstacle(tmp_path):
     assert logged(run.callback_metrics, layer="features.0")["neurons_on"] == on
 
 
-def test_a_normalisation_with_a_relu_right_behind_it_can(tmp_path):
-    model = Normed()
+def _in_parts(z):
+    first, *others = z.chunk(3, dim=1)
+    return nn.functional.relu(torch.cat([first, *others], dim=1))
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [nn.functional.relu, nn.functional.relu6, lambda z: z.clamp(min=0), lambda z: z.clamp(0, 7), _in_parts],
+    ids=["relu", "relu6", "clamp", "clamp to 7", "in parts"],
+)
+def test_a_normalisation_with_a_relu_right_behind_it_can(tmp_path, activation):
+    model = Normed(activation)
     run = trainer(tmp_path, callbacks=[UtilizationMonitor("norm", rectify=True)])
     run.validate(model, loader(), verbose=False)
     with torch.no_grad():
@@ -643,6 +659,14 @@ def test_what_does_not_fit_is_found_before_the_first_epoch_of_training(tmp_path,
 def test_a_run_that_logs_nothing_ends_with_a_warning_that_says_why(tmp_path, kwargs, settings, words):
     with pytest.warns(UserWarning, match=f"UtilizationMonitor has logged nothing: .*{words}"):
         fit(tmp_path, [monitor(**kwargs)], **settings)
+
+
+def test_a_tuner_that_ends_before_an_epoch_does_is_no_reason_to_warn(tmp_path):
+    run = trainer(tmp_path, callbacks=[monitor()], max_epochs=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Tuner(run).lr_find(Toy(), loader(), loader(), num_training=2, attr_name="lr")
+    assert [str(w.message) for w in caught if "has logged nothing" in str(w.message)] == []
 
 
 def test_a_run_that_logs_ends_without_a_warning(tmp_path):
