@@ -166,8 +166,11 @@ class Attachment:
         armed = Armed(targets, self._output_fn)
         for layer in self.layers.values():
             layer.set_armed(armed)
-        if self._watched and self._model is not None and is_compiled(self._model, self._names):
-            self._run_eagerly()
+        if self._watched and self._model is not None:
+            if is_compiled(self._model, self._names):
+                self._run_eagerly()
+            elif not self._has_warned:
+                self._warn_of_compiled_parts(self._model)
 
     def disarm(self) -> None:
         """Make the layers the identity, until armed again."""
@@ -188,6 +191,17 @@ class Attachment:
         while self._swaps:
             self._swaps.pop().undo()
         self._model = None
+
+    def _warn_of_compiled_parts(self, model: nn.Module) -> None:
+        self._has_warned = True
+        parts = [name for name, module in model.named_modules() if name and _is_wrapper(module)]
+        if parts:
+            warnings.warn(
+                f"parts of the model are compiled ({', '.join(map(repr, parts[:3]))}); those above "
+                f"{', '.join(map(repr, self._names))} run eagerly while it trains with Excitation Dropout, "
+                "which records them; pass head= to keep them compiled. Parts below stay compiled.",
+                stacklevel=3,
+            )
 
     def _run_eagerly(self) -> None:
         self._eager.begin()
@@ -226,13 +240,15 @@ def is_compiled(model: nn.Module, names: Sequence[str]) -> bool:
         module: Any = model
         for part in ("", *name.split(".")):
             module = getattr(module, part) if part else module
-            is_wrapper = getattr(module, "_orig_mod", None) is not None
-            if is_wrapper or getattr(module, "_compiled_call_impl", None) is not None:
-                return True
-            # Lightning compiles the methods of its modules.
-            if getattr(module, "_compiler_ctx", None) is not None:
+            if _is_wrapper(module):
                 return True
     return False
+
+
+def _is_wrapper(module: nn.Module) -> bool:
+    """Whether calling a module runs compiled code; Lightning compiles the methods of its modules."""
+    signs = ("_orig_mod", "_compiled_call_impl", "_compiler_ctx")
+    return any(getattr(module, sign, None) is not None for sign in signs)
 
 
 def _forget_compiled(model: nn.Module, names: Sequence[str]) -> None:

@@ -357,6 +357,10 @@ def test_a_compiled_part_above_the_layer_is_seen_through(dynamo):
     expected = LayerExcitationBackprop(copy.deepcopy(net).eval(), "drop").attribute(x, target=y)
     net.fc2 = torch.compile(net.fc2, backend="aot_eager")
     with attach(net, "drop") as dropout:
-        dropout.arm(y)
+        with pytest.warns(UserWarning, match="parts of the model are compiled \\('fc2'\\)"):
+            dropout.arm(y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            dropout.arm(y)
         net(x).sum().backward()
         assert torch.allclose(dropout.layers["drop"].last.p_eb, expected, atol=1e-5)
