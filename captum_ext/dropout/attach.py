@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal
@@ -136,8 +136,8 @@ class Attachment:
         self._watched: list[tuple[nn.Module, ExcitationDropoutLayer]] = []
         self._eager = Eager()
         self._model: nn.Module | None = model
-        self._names = list(names)
         layers: dict[str, ExcitationDropoutLayer] = {}
+        self.layers: Mapping[str, ExcitationDropoutLayer] = layers
         try:
             for name in names:
                 swap = Swap(model, name, make)
@@ -147,14 +147,13 @@ class Attachment:
         except BaseException:
             self.detach()
             raise
-        self.layers: Mapping[str, ExcitationDropoutLayer] = layers
         for name, layer in layers.items():
             if layer.head is None:
                 for ancestor in ancestors(model, name):
                     frames.watch(ancestor, layer)
                     self._watched.append((ancestor, layer))
         if any(swap.is_behind for swap in self._swaps):
-            _forget_compiled(model, names)
+            _forget_compiled(model, layers)
 
     def arm(self, targets: Tensor | Literal["predicted"]) -> None:
         """Say what the evidence of the next training passes is for: see :meth:`ExcitationDropoutLayer.arm`.
@@ -167,7 +166,7 @@ class Attachment:
         for layer in self.layers.values():
             layer.set_armed(armed)
         if self._watched and self._model is not None:
-            if is_compiled(self._model, self._names):
+            if is_compiled(self._model, self.layers):
                 self._run_eagerly()
             elif not self._has_warned:
                 self._warn_of_compiled_parts(self._model)
@@ -187,7 +186,7 @@ class Attachment:
             frames.unwatch(module, layer)
         self._watched.clear()
         if self._model is not None and any(swap.is_behind for swap in self._swaps):
-            _forget_compiled(self._model, self._names)
+            _forget_compiled(self._model, self.layers)
         while self._swaps:
             self._swaps.pop().undo()
         self._model = None
@@ -198,7 +197,7 @@ class Attachment:
         if parts:
             warnings.warn(
                 f"parts of the model are compiled ({', '.join(map(repr, parts[:3]))}); those above "
-                f"{', '.join(map(repr, self._names))} run eagerly while it trains with Excitation Dropout, "
+                f"{', '.join(map(repr, self.layers))} run eagerly while it trains with Excitation Dropout, "
                 "which records them; pass head= to keep them compiled. Parts below stay compiled.",
                 stacklevel=3,
             )
@@ -209,7 +208,7 @@ class Attachment:
             self._has_warned = True
             warnings.warn(
                 "the model is compiled, but training with Excitation Dropout at "
-                f"{', '.join(map(repr, self._names))} runs it eagerly, since the network above a layer can "
+                f"{', '.join(map(repr, self.layers))} runs it eagerly, since the network above a layer can "
                 "only be recorded that way; pass head= (the part above the layer) to train compiled. "
                 "Evaluation stays compiled, after disarm().",
                 stacklevel=3,
@@ -232,7 +231,7 @@ def _head(model: nn.Module, head: Head) -> Callable[[Tensor], Any]:
     return nn.Sequential(*(find_module(model, name) for name in head))
 
 
-def is_compiled(model: nn.Module, names: Sequence[str]) -> bool:
+def is_compiled(model: nn.Module, names: Iterable[str]) -> bool:
     """Whether one of the layers lies inside of a compiled module."""
     if "torch._dynamo" not in sys.modules:
         return False
@@ -251,7 +250,7 @@ def _is_wrapper(module: nn.Module) -> bool:
     return any(getattr(module, sign, None) is not None for sign in signs)
 
 
-def _forget_compiled(model: nn.Module, names: Sequence[str]) -> None:
+def _forget_compiled(model: nn.Module, names: Iterable[str]) -> None:
     """Have code compiled again: what was compiled before a hook came or went goes on without or with it."""
     if is_compiled(model, names):
         torch._dynamo.reset()

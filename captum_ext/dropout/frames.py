@@ -275,7 +275,8 @@ def _enter(module: nn.Module, watched: _Watched, _: Any) -> None:
             raise RuntimeError(_COMPILED)
         stack = _running.stack
         stack.append(module)
-        if _n_calls(stack[0]) < stack.count(stack[0]):  # Ctrl-C ended a call, and no hook was told
+        if len(stack) > 1 and _n_calls(stack[0]) < stack.count(stack[0]):
+            # Ctrl-C ended a call, and no hook was told.
             abort()
             stack.append(module)
         if len(stack) == 1:
