@@ -57,6 +57,25 @@ class Module(pl.LightningModule):
         return loader(n=4)
 
 
+class InSetup(Module):
+    """Makes its network in ``setup``, in the place of another."""
+
+    def setup(self, stage):
+        self.net = Net()
+
+
+class Late(Module):
+    """Makes its network in ``configure_model``."""
+
+    def __init__(self):
+        super().__init__(nn.Identity())
+        self.net = None
+
+    def configure_model(self):
+        if self.net is None:
+            self.net = Net()
+
+
 def data(n=12):
     generator = torch.Generator().manual_seed(0)
     return torch.randn(n, 5, generator=generator), torch.randint(4, (n,), generator=generator)

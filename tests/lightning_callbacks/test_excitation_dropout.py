@@ -14,7 +14,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from dropout_modules import Module, Net, Sample, data, loader, trainer
+from dropout_modules import InSetup, Late, Module, Net, Sample, data, loader, trainer
 from pytorch_lightning.callbacks import (
     BatchSizeFinder,
     EMAWeightAveraging,
@@ -794,25 +794,6 @@ def test_to_go_on_with_other_settings_is_reported(settings):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ExcitationDropout("net.drop", **settings).load_state_dict(state)
-
-
-class Late(Module):
-    """Makes its network in ``configure_model``."""
-
-    def __init__(self):
-        super().__init__(nn.Identity())
-        self.net = None
-
-    def configure_model(self):
-        if self.net is None:
-            self.net = Net()
-
-
-class InSetup(Module):
-    """Makes its network in ``setup``, in the place of another."""
-
-    def setup(self, stage):
-        self.net = Net()
 
 
 @pytest.mark.parametrize("kind", [Module, Late, InSetup], ids=lambda kind: kind.__name__)

@@ -6,7 +6,7 @@ import math
 import pytest
 import pytorch_lightning as pl
 import torch
-from dropout_modules import Module, Net, data, loader, trainer
+from dropout_modules import InSetup, Late, Module, Net, data, loader, trainer
 from pytorch_lightning.callbacks import LearningRateFinder
 from torch import nn
 
@@ -124,25 +124,6 @@ def test_a_curriculum_in_a_compiled_part_of_the_model_is_reported_once():
         trainer(callbacks=[CurriculumDropout("net.drop")], limit_val_batches=0).fit(module)
     assert len([w for w in caught if "the model is compiled" in str(w.message)]) == 1
     torch.compiler.reset()
-
-
-class InSetup(Module):
-    """Makes its network in ``setup``, in the place of another."""
-
-    def setup(self, stage):
-        self.net = Net()
-
-
-class Late(Module):
-    """Makes its network in ``configure_model``."""
-
-    def __init__(self):
-        super().__init__(nn.Identity())
-        self.net = None
-
-    def configure_model(self):
-        if self.net is None:
-            self.net = Net()
 
 
 @pytest.mark.parametrize("kind", [InSetup, Late], ids=lambda kind: kind.__name__)
